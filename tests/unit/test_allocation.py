@@ -1,0 +1,89 @@
+"""Who gets which computer."""
+
+from __future__ import annotations
+
+from vcl_provision.workflow.allocation import Assigned, Candidate, Decision, RefusedOne, Span, Waits, Wanted, allocate
+
+
+def hours(begin: float, end: float) -> Span:
+    return 3600.0 * begin, 3600.0 * end
+
+
+def computer(
+    number: int,
+    *,
+    runs: set[int] | None = None,
+    holds: int | None = None,
+    free: bool = True,
+    busy: tuple[Span, ...] = (),
+) -> Candidate:
+    return Candidate(computer_id=number, runs=frozenset(runs or {1}), holds=holds, free_now=free, busy=busy)
+
+
+def want(number: int, span: Span, *, revision: int = 1, request: int | None = None, waits: bool = True) -> Wanted:
+    """Each of a request of its own, if not told otherwise."""
+    return Wanted(reservation_id=number, request_id=request or number, revision_id=revision, span=span, waits=waits)
+
+
+def given(decisions: list[Decision]) -> dict[int, int]:
+    return {d.reservation_id: d.computer_id for d in decisions if isinstance(d, Assigned)}
+
+
+def test_a_computer_that_holds_the_image_is_preferred() -> None:
+    assert given(allocate([want(1, hours(0, 1))], [computer(1), computer(2, holds=1), computer(3, holds=2)])) == {1: 2}
+
+
+def test_an_empty_computer_is_taken_before_one_that_holds_another_image() -> None:
+    assert given(allocate([want(1, hours(0, 1))], [computer(1, holds=2), computer(2)])) == {1: 2}
+
+
+def test_one_that_must_be_taken_back_first_comes_last() -> None:
+    assert given(allocate([want(1, hours(0, 1))], [computer(1, free=False, holds=1), computer(2, holds=2)])) == {1: 2}
+
+
+def test_nobody_gets_a_computer_that_cannot_run_the_image() -> None:
+    decisions = allocate([want(1, hours(0, 1), revision=7)], [computer(1), computer(2)])
+    assert isinstance(decisions[0], Waits)
+    assert "no computer in service" in decisions[0].because
+
+
+def test_two_reservations_never_share_a_moment_of_one_computer() -> None:
+    decisions = allocate([want(1, hours(0, 2)), want(2, hours(1, 3)), want(3, hours(2, 4))], [computer(1)])
+    assert given(decisions) == {1: 1}
+    later = allocate([want(3, hours(2, 4))], [computer(1, busy=(hours(0, 2),))])
+    assert given(later) == {3: 1}
+
+
+def test_a_later_one_does_not_overtake_who_waits_for_the_same_computers() -> None:
+    busy = computer(1, busy=(hours(0, 1),))
+    decisions = allocate([want(1, hours(0, 3)), want(2, hours(1, 2))], [busy])
+    assert given(decisions) == {}
+
+
+def test_a_later_one_for_another_image_is_served_past_who_waits() -> None:
+    decisions = allocate(
+        [want(1, hours(0, 3)), want(2, hours(0, 1), revision=2)],
+        [computer(1, busy=(hours(0, 1),)), computer(2, runs={2})],
+    )
+    assert given(decisions) == {2: 2}
+
+
+def test_who_asked_not_to_wait_is_refused_and_holds_nothing_back() -> None:
+    decisions = allocate([want(1, hours(0, 3), waits=False), want(2, hours(1, 2))], [computer(1, busy=(hours(0, 1),))])
+    assert isinstance(decisions[0], RefusedOne)
+    assert "taken" in decisions[0].said
+    assert given(decisions) == {2: 1}
+
+
+def test_a_cluster_gets_all_of_its_machines_or_none() -> None:
+    machines = [want(1, hours(0, 2), request=7), want(2, hours(0, 2), request=7)]
+    assert given(allocate(machines, [computer(1), computer(2)])) == {1: 1, 2: 2}
+    decisions = allocate(machines, [computer(1), computer(2, busy=(hours(0, 1),))])
+    assert given(decisions) == {}
+    assert all(isinstance(decision, Waits) and "2 machines" in decision.because for decision in decisions)
+
+
+def test_nobody_later_takes_what_a_waiting_cluster_needs() -> None:
+    machines = [want(1, hours(0, 2), request=7), want(2, hours(0, 2), request=7)]
+    later = want(3, hours(0, 1))
+    assert given(allocate([*machines, later], [computer(1), computer(2, busy=(hours(0, 1),))])) == {}

@@ -1,0 +1,134 @@
+"""Which computer is given to whom: first come, first served, a computer that already holds the image preferred."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+Span = tuple[float, float]
+"""From, until, in seconds since the epoch; the end does not belong to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A reservation without a computer. `waits`: else its request is refused at once if none is free."""
+
+    reservation_id: int
+    request_id: int
+    revision_id: int
+    span: Span
+    waits: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A computer: which revisions it could run, what it holds (and nobody was in), when it is taken.
+
+    `free_now`: nothing has to be taken back first.
+    """
+
+    computer_id: int
+    runs: frozenset[int]
+    holds: int | None
+    free_now: bool
+    busy: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assigned:
+    reservation_id: int
+    computer_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waits:
+    reservation_id: int
+    because: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusedOne:
+    reservation_id: int
+    said: str
+    hint: str
+
+
+Decision = Assigned | Waits | RefusedOne
+
+Taken = dict[int, list[Span]]
+"""When each computer is reserved, in the database and by the decisions so far."""
+
+
+def allocate(wanted: Sequence[Wanted], candidates: Sequence[Candidate]) -> list[Decision]:
+    """One decision for each of `wanted`, which comes in the order in which it is served, each request's together.
+
+    A request of several machines gets all of them or none, so that none stands idle while it waits for the others.
+    Whoever waits keeps the computers that could be theirs: nobody who came later gets one of them for a time that
+    overlaps, or a long request would wait for ever behind short ones.
+    """
+    taken: Taken = {c.computer_id: list(c.busy) for c in candidates}
+    decisions: list[Decision] = []
+    for _, group in groupby(wanted, key=lambda want: want.request_id):
+        wants = list(group)
+        given = _give(wants, candidates, taken)
+        decisions += given or [_none_free(want, wants, candidates, taken) for want in wants]
+    return decisions
+
+
+def _give(wants: Sequence[Wanted], candidates: Sequence[Candidate], taken: Taken) -> list[Decision]:
+    """A computer for each of a request's machines, which are then taken; or nothing for any of them."""
+    given: list[Decision] = []
+    mine: list[tuple[int, Span]] = []
+    for want in wants:
+        free = [c for c in candidates if _could(c, want) and not _overlaps(taken[c.computer_id], want.span)]
+        if not free:
+            for computer_id, span in mine:
+                taken[computer_id].remove(span)
+            return []
+        chosen = min(free, key=lambda c: _preference(c, want))
+        taken[chosen.computer_id].append(want.span)
+        mine.append((chosen.computer_id, want.span))
+        given.append(Assigned(reservation_id=want.reservation_id, computer_id=chosen.computer_id))
+    return given
+
+
+def _none_free(
+    want: Wanted, wants: Sequence[Wanted], candidates: Sequence[Candidate], taken: Taken
+) -> Waits | RefusedOne:
+    fitting = [c for c in candidates if _could(c, want)]
+    because = _because(len(fitting), len(wants))
+    if not want.waits:
+        hint = "ask for another time, or leave wait_for_computer true to wait for one"
+        return RefusedOne(reservation_id=want.reservation_id, said=because, hint=hint)
+    for candidate in fitting:
+        taken[candidate.computer_id].append(want.span)
+    return Waits(reservation_id=want.reservation_id, because=because)
+
+
+def _because(fitting: int, machines: int) -> str:
+    if fitting == 0:
+        return "no computer in service can run the image"
+    if machines > 1:
+        return f"{machines} machines at once are not free among the {fitting} computers that can run the image"
+    if fitting == 1:
+        return "the one computer that can run the image is taken"
+    return f"all {fitting} computers that can run the image are taken"
+
+
+def _could(candidate: Candidate, want: Wanted) -> bool:
+    return want.revision_id in candidate.runs
+
+
+def _overlaps(busy: Sequence[Span], span: Span) -> bool:
+    return any(begin < span[1] and span[0] < end for begin, end in busy)
+
+
+def _preference(candidate: Candidate, want: Wanted) -> tuple[bool, bool, bool, int]:
+    """Least is best: free and loaded with the image, free and holding nothing, the rest; then by number."""
+    return (
+        not candidate.free_now,
+        candidate.holds != want.revision_id,
+        candidate.holds is not None,
+        candidate.computer_id,
+    )
