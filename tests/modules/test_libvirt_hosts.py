@@ -1,0 +1,182 @@
+"""VM hosts: this machine's own private one, one behind ssh, one that is not there; and what an accelerator is worth."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fix_libvirt import LibvirtBench, libvirt_module, put_in_repository
+from fix_sshd import Sshd
+
+from vcl_provision.channels.patience import Patience
+from vcl_provision.drivers.conformance.ports import EagerGuests
+from vcl_provision.model.faults import HostUnreachable, Refused
+from vcl_provision.model.lab import VmHost
+from vcl_provision.model.states import NodeStatus, Power
+
+TOP = Path(__file__).parents[2]
+SSH = """#!/bin/sh
+exec ssh -F none -o UserKnownHostsFile={folder}/known_hosts -o StrictHostKeyChecking=yes "$@"
+"""
+NETCAT = """#!{python}
+import shutil, socket, sys, threading
+if "-U" in sys.argv:
+    there = socket.socket(socket.AF_UNIX)
+    there.connect(sys.argv[-1])
+    def back():
+        while data := there.recv(65536):
+            sys.stdout.buffer.raw.write(data)
+    threading.Thread(target=back, daemon=True).start()
+    while data := sys.stdin.buffer.raw.read(65536):
+        there.sendall(data)
+"""
+
+
+@pytest.fixture
+def remote_host(libvirt_bench: LibvirtBench, sshd: Sshd, tmp_path: Path) -> VmHost:
+    """The same libvirt, behind ssh: for the module it is another machine, whose files it cannot see. Machines are on
+    a bridge, whose addresses somebody else gives (here, the same libvirt's network)."""
+    for name, text in (("ssh", SSH), ("netcat", NETCAT)):
+        script = tmp_path / name
+        script.write_text(text.format(folder=tmp_path, python=sys.executable))
+        script.chmod(0o755)
+    key = tmp_path / "key"
+    key.touch(mode=0o600)
+    key.write_text(sshd.key.private.reveal())
+    (tmp_path / "known_hosts").write_text(f"[127.0.0.1]:{sshd.port} {sshd.host.public}\n")
+    socket = libvirt_bench.lab.host_address.partition("socket=")[2]
+    programs = f"command={tmp_path}/ssh&proxy=netcat&netcat={tmp_path}/netcat"
+    return libvirt_bench.host(
+        address=f"qemu+ssh://root@127.0.0.1:{sshd.port}/system?{programs}&socket={socket}",
+        credentials=f"file:{key}",
+        datastore_path=str(tmp_path / "masters"),
+        network=f"bridge:{libvirt_bench.lab.network}",
+    )
+
+
+def test_a_host_behind_ssh_is_loaded_and_captured_as_a_local_one(
+    libvirt_bench: LibvirtBench, remote_host: VmHost, tmp_path: Path
+) -> None:
+    bench = libvirt_bench
+    computer = bench.load(bench.computer(1, host=remote_host))
+    module = bench.provisioner(computer)
+    assert module.node_status(computer, bench.revision()) is NodeStatus.POST_LOAD
+    assert module.does_image_exist(bench.revision(), remote_host)
+
+    bench.run(computer, "sh", "-c", "echo far > /root/away; sync")
+    module.control_VM(computer, Power.OFF)
+    captured = bench.revision("small-v3", 3)
+    module.capture(computer, captured)
+    raw = tmp_path / "captured.raw"
+    disk = Path(bench.lab.repository_path, captured.name, "disk.qcow2")
+    subprocess.run(["qemu-img", "convert", "-O", "raw", str(disk), str(raw)], check=True)
+    read = ["debugfs", "-R", "cat /root/away", str(raw)]
+    assert subprocess.run(read, check=True, capture_output=True).stdout == b"far\n"
+
+
+def test_a_host_that_is_not_there_is_unreachable_and_named(libvirt_bench: LibvirtBench, tmp_path: Path) -> None:
+    host = libvirt_bench.host(address=f"qemu+unix:///system?socket={tmp_path}/none")
+    module = libvirt_bench.provisioner(libvirt_bench.computer(1, host=host))
+    with pytest.raises(HostUnreachable, match=f"{tmp_path}/none does not answer"):
+        module.inventory(host)
+
+
+def test_the_boot_that_proves_an_accelerator_does_prove_one(libvirt_bench: LibvirtBench) -> None:
+    accelerator, volumes = libvirt_module("accelerator"), libvirt_module("volumes")
+    hypervisor = libvirt_module("connections").Hypervisor(libvirt_bench.lab.host_address)
+    patience = Patience(30)
+    with hypervisor.connected(patience) as connection:
+        pool = volumes.pool_at(connection, libvirt_bench.lab.vm_path)
+        disk = volumes.put_bytes(connection, pool, "probe", accelerator.BOOT_SECTOR)
+        assert accelerator._turns_itself_off(connection, accelerator._described("vm-probe", disk, "qemu"), patience)
+        volumes.remove_file(pool, "probe")
+    hypervisor.close()
+    assert libvirt_bench.domains("vm-") == []
+
+
+# This machine as a host.
+
+
+def processes_in(folder: Path) -> list[int]:
+    return list(libvirt_module("keeper").daemon_processes(folder / "libvirt"))
+
+
+def bridges() -> set[str]:
+    return {path.parent.name for path in Path("/sys/class/net").glob("*/bridge")}
+
+
+def test_a_host_that_others_use_too_gets_a_network_and_loses_it_again(
+    libvirt_bench: LibvirtBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VCL_LIBVIRT_URI", libvirt_bench.lab.host_address)
+    module = libvirt_module().MODULE
+    lab = module.up(tmp_path, 2)
+    guest = LibvirtBench(lab=lab)
+    put_in_repository(Path(libvirt_bench.lab.repository_path, "small-v1"), Path(lab.repository_path), "small-v1")
+    computer, firstboot = guest.firstboot(guest.computer(1))
+    guest.provisioner(computer, guests=EagerGuests()).load(computer, guest.revision(), firstboot)
+    with libvirt_bench.connection() as connection:
+        assert {lab.network, libvirt_bench.lab.network} <= {net.name() for net in connection.listAllNetworks()}
+        assert guest.domains("vm2") == ["vm2"]
+        module.down(tmp_path)
+        assert guest.domains("vm2") == []
+        assert [net.name() for net in connection.listAllNetworks()] == [libvirt_bench.lab.network]
+        assert not [pool for pool in connection.listAllStoragePools() if str(tmp_path) in pool.XMLDesc()]
+    guest.kept.close()
+
+
+def test_a_private_host_comes_up_once_and_leaves_nothing(tmp_path: Path) -> None:
+    local_host = libvirt_module("local_host")
+    before = bridges()
+    try:
+        lab = local_host.up(tmp_path, 2, forward="", accelerator="tcg", watched=os.getpid())
+        assert local_host.up(tmp_path, 2) == lab
+        assert bridges() - before == {lab.network}
+        assert processes_in(tmp_path)
+    finally:
+        local_host.down(tmp_path)
+    assert processes_in(tmp_path) == []
+    assert bridges() == before
+    local_host.down(tmp_path)
+
+
+@pytest.mark.parametrize("victim", ["the process that wanted it", "its keeper"])
+def test_a_private_host_can_be_cleared_whoever_was_killed(tmp_path: Path, victim: str) -> None:
+    local_host, keeper = libvirt_module("local_host"), libvirt_module("keeper")
+    before = bridges()
+    with subprocess.Popen(["sleep", "600"]) as wanting:
+        try:
+            local_host.up(tmp_path, 1, forward="", accelerator="tcg", watched=wanting.pid)
+            if victim == "its keeper":
+                os.kill(keeper.keeper_of(tmp_path / "libvirt"), signal.SIGKILL)
+            else:
+                wanting.kill()
+                Patience(30).until(lambda: not processes_in(tmp_path), "the keeper to end all", every=0.05)
+                assert bridges() == before
+        finally:
+            wanting.kill()
+            local_host.down(tmp_path)
+    assert processes_in(tmp_path) == []
+    assert bridges() == before
+
+
+WITHOUT_BINDING = """
+import sys
+sys.modules["libvirt"] = None
+from vcl_provision.drivers.loading import Modules
+print(*Modules().provisioner("libvirt").missing(), sep="\\n")
+"""
+
+
+def test_a_machine_without_the_binding_is_told_how_to_get_it() -> None:
+    ran = subprocess.run([sys.executable, "-c", WITHOUT_BINDING], cwd=TOP, capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("libvirt for Python: apt-get install libvirt-dev")
+
+
+def test_a_folder_with_too_long_a_path_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="too long a path"):
+        libvirt_module("local_host").up(tmp_path / ("x" * 100), 1)
