@@ -1,0 +1,2 @@
+# As for gate.
+gate "$@"

@@ -1,0 +1,2 @@
+# $1: name.
+delete_account "$1"

@@ -1,0 +1,2 @@
+gate
+delete_accounts
