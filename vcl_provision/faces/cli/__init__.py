@@ -1,0 +1,5 @@
+"""The command `vcl`."""
+
+from vcl_provision.faces.cli.program import main
+
+__all__ = ["main"]

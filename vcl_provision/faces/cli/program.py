@@ -1,0 +1,62 @@
+"""The command `vcl`, put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vcl_provision import __version__
+from vcl_provision.faces.cli import administration, labs, listings, requests
+from vcl_provision.faces.cli.options import Given
+from vcl_provision.faces.errors import EPILOG, run_clearly
+from vcl_provision.faces.output import err
+
+HELP = """Reserve machines with an image on them, and run the lab that gives them.
+
+To begin with, a lab of your own: vcl up (without a hypervisor: vcl up --sim), then
+
+vcl reserve debian12 --hours 2 --watch, vcl connect 1, vcl explain 1, vcl end 1, vcl down.
+
+vcl speaks to the database of --dsn or VCL_DSN, of --conf or VCL_CONF, of the lab that vcl up brought up, or of
+/etc/vcl-provision/vcld.toml, whichever comes first.
+"""
+
+app = typer.Typer(
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vcl {__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=HELP)
+def before(
+    ctx: typer.Context,
+    dsn: Annotated[str, typer.Option("--dsn", metavar="DSN", help="The database: a libpq string or URL.")] = "",
+    conf: Annotated[
+        Path | None,
+        typer.Option("--conf", metavar="FILE", help="Settings of vcld, which name the database.", show_default=False),
+    ] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Say which version this is.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    ctx.obj = Given(dsn=dsn, conf=conf)
+
+
+for part in (labs.app, requests.app, listings.app, administration.app):
+    app.registered_commands.extend(part.registered_commands)
+    app.registered_groups.extend(part.registered_groups)
+
+
+def main() -> None:
+    """The entry point of `vcl`."""
+    raise SystemExit(run_clearly(app, err))
