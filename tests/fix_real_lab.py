@@ -1,0 +1,147 @@
+"""A whole lab for real: PostgreSQL, the real `vcld`, a private libvirt, the small guest, a user with an ssh client."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from a_person import Person, a_person
+from fix_daemon import Node
+from fix_libvirt import LibvirtBench
+
+from vcl_provision.drivers import LocalLab, VmProfile
+from vcl_provision.store import catalogue
+from vcl_provision.store.database import Connection
+
+SLOT = 2
+"""Which of the lab's slots is the computer; the first stands loaded for other tests."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealLab:
+    """One computer, one image, one user, who comes from `home`: an address of theirs on the lab's bridge."""
+
+    conn: Connection
+    node: Node
+    bench: LibvirtBench
+    alice: Person
+    home: str
+
+    @property
+    def computer(self) -> str:
+        return self.bench.lab.slots[SLOT].name
+
+    def reserve(self) -> int:
+        """A request of hers, acknowledged at once."""
+        question = (
+            "INSERT INTO request (user_id, image_id, remote_address) "
+            "VALUES (user_named('alice'), image_named('small'), %s) RETURNING id"
+        )
+        return self.conn.execute(question, [self.home]).fetchall()[0][0]
+
+    def end(self, request: int) -> None:
+        self.conn.execute("UPDATE request SET state = 'deleted' WHERE id = %s", [request])
+
+    def status(self, request: int) -> tuple[Any, ...]:
+        """(state, connect, fault), as everybody sees them."""
+        question = "SELECT state, connect, fault FROM request_status WHERE id = %s"
+        return self.conn.execute(question, [request]).fetchall()[0]
+
+    def until(self, ask: Callable[[], Any], what: str, seconds: float = 120) -> Any:
+        """Until the answer is true; it."""
+        ends = time.monotonic() + seconds
+        while not (answer := ask()):
+            assert time.monotonic() < ends, f"not in {seconds} s: {what}; {self.node.log.read_text()[-2000:]}"
+            time.sleep(0.05)
+        return answer
+
+    def until_open(self, request: int) -> None:
+        """Until the machine is open for her. Fails at once if the request does."""
+
+        def is_open() -> bool:
+            state, connect, fault = self.status(request)
+            assert state != "failed", fault
+            return connect is not None
+
+        self.until(is_open, f"request {request} open for its user")
+
+    def ssh(self, command: str, *, source: str = "") -> subprocess.CompletedProcess[str]:
+        """A command of hers on the machine, from `home` or another address."""
+        address = self.bench.lab.slots[SLOT].private_address
+        options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMode=yes", "LogLevel=ERROR")
+        argv = ["ssh", "-F", "none", "-b", source or self.home, "-i", str(self.alice.key_file)]
+        argv += ["-o", f"ConnectTimeout={2 if source else 20}", *(w for option in options for w in ("-o", option))]
+        return subprocess.run(
+            [*argv, f"alice@{address}", command], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        )
+
+
+@pytest.fixture
+def real_lab(conn: Connection, dsn: str, libvirt_bench: LibvirtBench, tmp_path: Path) -> Generator[RealLab]:
+    """The daemon is not yet started. All of it is gone afterwards."""
+    lab = libvirt_bench.lab
+    alice = a_person(tmp_path, "alice")
+    _furnish(conn, lab, alice)
+    tables: dict[str, Any] = {
+        "node": {"name": "real"},
+        "database": {"dsn": dsn},
+        "ssh": {"key": tmp_path / "id_ed25519"},
+        "work": {"lease": 6, "tick": 1, "drain": 5},
+    }
+    node = Node(name="real", folder=tmp_path, tables=tables)
+    home, other = (str(ip_address(lab.slots[0].private_address) + more) for more in (180, 181))
+    for address in (home, other):
+        subprocess.run(["ip", "address", "add", f"{address}/32", "dev", lab.network], check=True)
+    try:
+        yield RealLab(conn=conn, node=node, bench=libvirt_bench, alice=alice, home=home)
+    finally:
+        node.kill() if node.lives else None
+        node.close()
+        for address in (home, other):
+            subprocess.run(["ip", "address", "del", f"{address}/32", "dev", lab.network], check=False)
+
+
+def _furnish(conn: Connection, lab: LocalLab, alice: Person) -> None:
+    profile = VmProfile(
+        name="local",
+        repository_path=lab.repository_path,
+        datastore_path=lab.datastore_path,
+        vm_path=lab.vm_path,
+        network=lab.network,
+        overrides=lab.overrides,
+    )
+    catalogue.put_host(
+        conn, name="here", address=lab.host_address, module="libvirt", profile=profile, install_types=["qcow2"]
+    )
+    slot = lab.slots[SLOT]
+    catalogue.put_computer(
+        conn,
+        catalogue.NewComputer(
+            name=slot.name,
+            host="here",
+            module="libvirt",
+            private_address=slot.private_address,
+            mac=slot.mac,
+            ram_mb=192,
+        ),
+    )
+    catalogue.put_image(
+        conn,
+        catalogue.NewImage(
+            name="small",
+            revision=1,
+            revision_name="small-v1",
+            os="small",
+            os_module="linux",
+            install_type="qcow2",
+            min_ram_mb=128,
+            root_access=True,
+        ),
+    )
+    catalogue.put_user(conn, "alice", keys=list(alice.user.keys))
