@@ -1,0 +1,224 @@
+"""What is drawn, explained and refused, from values alone."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from pathlib import Path
+
+import psycopg
+import pytest
+from rich.console import Console, RenderableType
+
+from vcl_provision.faces.cli import pages
+from vcl_provision.faces.connecting import WayIn
+from vcl_provision.faces.errors import Exit, Failed, explained, run_clearly
+from vcl_provision.faces.explaining import WHAT_TO_DO, explain
+from vcl_provision.faces.lab.folder import LabFolder, forget, present_lab, remember, usual_folder
+from vcl_provision.faces.lab.people import usual_user
+from vcl_provision.faces.output import moment, span
+from vcl_provision.faces.picture import Picture
+from vcl_provision.faces.place import NoPlace, find_place
+from vcl_provision.faces.story import NoSuchRequest, Story
+from vcl_provision.model.faults import Refused, SettingsError
+from vcl_provision.model.states import RequestState
+from vcl_provision.model.steps import Step
+from vcl_provision.store.database import DatabaseAway
+from vcl_provision.store.requests import LoadStep, Machine, Status
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+
+def ago(seconds: float) -> datetime:
+    return NOW - timedelta(seconds=seconds)
+
+
+STATUS = Status(
+    id=17,
+    user="alice",
+    image="debian12",
+    computer="vm1",
+    state="new",
+    since=ago(20),
+    doing="waiting for the guest to boot",
+    address="10.0.0.5",
+    connect=None,
+    start_time=ago(20),
+    end_time=NOW + timedelta(hours=2),
+    remote_address=None,
+    fault=None,
+    hint=None,
+)
+MACHINE = Machine(
+    reservation_id=21,
+    computer="vm1",
+    address="10.0.0.5",
+    host_key="ssh-ed25519 AAAA",
+    granted_address=None,
+    waiting_because=None,
+    worked_on_by="node-1",
+    due_at=None,
+    attempts=0,
+)
+BOOTING = (
+    LoadStep(reservation_id=21, step=Step.TRANSFERVM, at=ago(10), info=""),
+    LoadStep(reservation_id=21, step=Step.BOOTING, at=ago(8), info=""),
+)
+STORY = Story(status=STATUS, machines=[MACHINE], steps=BOOTING, boot_seconds=16, taken=NOW)
+
+
+def seen(what: RenderableType) -> str:
+    out = StringIO()
+    Console(file=out, width=120, force_terminal=False).print(what)
+    return out.getvalue()
+
+
+def in_state(state: RequestState, **machine: object) -> Story:
+    waiting = {"worked_on_by": None, "waiting_because": "waiting for the user", **machine}
+    return replace(STORY, status=replace(STATUS, state=state.value), machines=[replace(MACHINE, **waiting)])
+
+
+def test_the_picture_has_each_step_with_its_seconds_and_how_much_of_the_boot_is_over() -> None:
+    drawn = seen(Picture(STORY))
+    assert "request 17: debian12 for alice on vm1 · new" in drawn
+    assert "making the machine's disk" in drawn
+    assert "2.0 s" in drawn
+    assert re.search(r"[5-9]\d% of about 16 s", drawn)
+
+
+def test_the_picture_says_why_nothing_happens() -> None:
+    waits = in_state(RequestState.NEW, waiting_because="all computers are taken")
+    assert "… all computers are taken" in seen(Picture(waits))
+    untouched = replace(STORY, steps=(), machines=[replace(MACHINE, worked_on_by=None)])
+    assert "… waiting for vcld to take it up" in seen(Picture(untouched))
+
+
+def test_a_page_of_one_request_has_its_facts() -> None:
+    page = seen(pages.story(STORY))
+    assert [word for word in ("10.0.0.5", "until", "new since") if word not in page] == []
+
+
+def test_an_explanation_says_what_was_is_and_can_be() -> None:
+    told = explain(STORY)
+    assert told.happened == ["making the machine's disk (2.0 s)"]
+    assert told.happens[1].startswith("node-1 is at work: waiting for the guest to boot, for ")
+    assert ("loaded", "reserved", "the machine is ready and waits for its user") in told.follows
+    assert told.to_do == "wait, or give it back: vcl end 17"
+
+
+def test_an_explanation_of_a_failure_says_why_and_ends_with_the_hint() -> None:
+    failed = replace(STATUS, state="failed", fault="the disk is full", hint="make room in /srv")
+    told = explain(replace(STORY, status=failed))
+    assert (list(told.trouble), told.to_do, list(told.follows)) == (["the disk is full"], "make room in /srv", [])
+
+
+def test_a_request_that_nobody_looks_at_is_suspicious() -> None:
+    told = explain(in_state(RequestState.NEW, due_at=ago(60)))
+    assert any("does one run?" in sentence for sentence in told.happens)
+
+
+def test_every_state_has_something_to_do() -> None:
+    assert set(WHAT_TO_DO) == set(RequestState)
+
+
+def test_a_machine_is_open_when_it_is_open_for_the_present_address() -> None:
+    at = replace(STATUS, remote_address="192.0.2.7")
+    assert not replace(STORY, status=at).granted
+    assert not replace(STORY, status=at, machines=[replace(MACHINE, granted_address="192.0.2.8")]).granted
+    assert replace(STORY, status=at, machines=[replace(MACHINE, granted_address="192.0.2.7")]).granted
+
+
+def test_ssh_believes_the_machines_own_key_only_and_comes_from_where_it_is_said() -> None:
+    way = WayIn(user="alice", address="10.0.0.5", host_key="ssh-ed25519 AAAA", come_from="10.0.0.9", key=Path("/k"))
+    argv = way.ssh(("uname", "-a"))
+    assert "KnownHostsCommand=/bin/echo 10.0.0.5 ssh-ed25519 AAAA" in argv
+    assert "StrictHostKeyChecking=yes" in argv
+    assert argv[argv.index("-b") + 1] == "10.0.0.9"
+    assert argv[-3:] == ["alice@10.0.0.5", "uname", "-a"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Failed("no", status=Exit.USAGE), Exit.USAGE),
+        (Refused("no", "do this"), Exit.REFUSED),
+        (NoSuchRequest("none"), Exit.NOT_FOUND),
+        (NoPlace("none"), Exit.NO_DATABASE),
+        (SettingsError("typo"), Exit.REFUSED),
+        (DatabaseAway("away"), Exit.NO_DATABASE),
+        (psycopg.errors.InvalidParameterValue("there is no user"), Exit.NOT_FOUND),
+        (psycopg.errors.CheckViolation("no"), Exit.REFUSED),
+        (psycopg.OperationalError("gone"), Exit.NO_DATABASE),
+    ],
+)
+def test_every_error_of_ours_has_a_line_and_an_exit_status(error: Exception, status: Exit) -> None:
+    out = StringIO()
+
+    def fail() -> None:
+        raise error
+
+    assert run_clearly(fail, Console(file=out)) == status
+    assert out.getvalue().startswith("error: ")
+    assert explained(error).said
+
+
+def test_a_defect_is_named_with_its_place_and_its_way_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("nothing to divide by")
+
+    out = StringIO()
+    assert run_clearly(fail, Console(file=out, width=200)) == Exit.DEFECT
+    assert "ZeroDivisionError: nothing to divide by" in out.getvalue()
+    assert "test_faces.py" in out.getvalue()
+    monkeypatch.setenv("VCL_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        run_clearly(fail, Console(file=out))
+
+
+def test_moments_are_said_as_short_as_the_day_allows() -> None:
+    noon = NOW.astimezone().replace(hour=12)
+    assert moment(noon, beside=noon) == "12:00"
+    assert moment(noon + timedelta(days=1), beside=noon) == f"{noon + timedelta(days=1):%a} 12:00"
+    assert moment(noon + timedelta(days=30), beside=noon) == f"{noon + timedelta(days=30):%d %b} 12:00"
+    assert span(noon, noon + timedelta(hours=2)).endswith("12:00-14:00")
+    assert moment(None) == ""
+
+
+def test_the_place_is_looked_for_in_order(tmp_path: Path) -> None:
+    (tmp_path / "vcld.toml").write_text('[database]\ndsn = "dbname=lab"\n')
+    (tmp_path / "other.toml").write_text('[database]\ndsn = "dbname=other"\n')
+    environ = {"VCL_LAB": str(tmp_path)}
+    found = (
+        find_place(dsn="dbname=given", conf=tmp_path / "other.toml", environ={"VCL_DSN": "dbname=environ"}).dsn,
+        find_place(conf=tmp_path / "other.toml", environ={"VCL_DSN": "dbname=environ"}).dsn,
+        find_place(conf=tmp_path / "other.toml", environ=environ).dsn,
+        find_place(environ=environ | {"VCL_CONF": str(tmp_path / "other.toml")}).dsn,
+        find_place(environ=environ).dsn,
+    )
+    assert found == ("dbname=given", "dbname=environ", "dbname=other", "dbname=other", "dbname=lab")
+
+
+def test_without_a_lab_there_is_no_place(tmp_path: Path) -> None:
+    with pytest.raises(NoPlace):
+        find_place(environ={"VCL_LAB": str(tmp_path / "nothing")})
+
+
+def test_the_lab_that_was_brought_up_last_is_the_present_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    environ = {"XDG_STATE_HOME": str(tmp_path)}
+    assert usual_folder(environ) == tmp_path / "vcl" / "lab"
+    assert present_lab(environ) is None
+    remember(LabFolder(Path("/srv/lab")), environ)
+    assert present_lab(environ) == LabFolder(Path("/srv/lab"))
+    forget(LabFolder(Path("/srv/other")), environ)
+    assert present_lab(environ) == LabFolder(Path("/srv/lab"))
+    forget(LabFolder(Path("/srv/lab")), environ)
+    assert present_lab(environ) is None
+
+
+def test_root_reserves_for_whoever_became_root_or_for_the_demos_user() -> None:
+    assert usual_user({"SUDO_USER": "jo"}) == "jo"
+    assert usual_user({"SUDO_USER": "root"}) == "alice"
+    assert usual_user({"SUDO_USER": "Robert'); --"}) == "alice"
