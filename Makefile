@@ -10,7 +10,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PYTEST ?=
-SCRIPTS := .ci/run .ci/prepare $(shell git ls-files '*.sh' 2>/dev/null) $(shell grep -rl '^.!/bin' vcl_provision/images/guest)
+SCRIPTS := .ci/run .ci/prepare $(shell grep -rl '^.!/bin' vcl_provision/images/guest)
 
 export PYTHON
 

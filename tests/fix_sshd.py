@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -81,8 +82,9 @@ class Sshd:
     def drop_connections(self) -> None:
         """Kills the processes that serve connections, as a guest's death does; what they had started runs on."""
         for process in self.children:
-            if process.name() == "sshd":
-                process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.name() == "sshd":
+                    process.kill()
 
     def stop(self) -> None:
         if not self.process:

@@ -16,8 +16,9 @@ MODULES = shipped("modules")
 
 @pytest.fixture
 def libvirt_against(libvirt_lab: LocalLab) -> Against:
-    """Two slots of the tests' libvirt, and the guest that boots in seconds."""
-    against = against_lab(replace(libvirt_lab, slots=libvirt_lab.slots[2:4]))
+    """Two slots of the tests' libvirt, no image on the host yet, and the guest that boots in seconds."""
+    masters = f"{libvirt_lab.datastore_path}-of-the-contract"
+    against = against_lab(replace(libvirt_lab, slots=libvirt_lab.slots[2:4], datastore_path=masters))
     image = ImageTable(name="small-v1", os="small", os_module="linux", min_ram_mb=192, sudo=True, capture_as="small-v9")
     computers = [replace(computer, ram_mb=192) for computer in against.computer]
     return replace(against, image=image, computer=computers, boot=120.0)
