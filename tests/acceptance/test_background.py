@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from vcl_provision.channels.background import Background
@@ -15,6 +16,8 @@ from vcl_provision.channels.patience import Patience
 
 SLEEPS = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(60)"]
 DEAF = [*SLEEPS[:2], f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPS[2]}"]
+SLOW_TO_END = [*SLEEPS[:2], "import os, time; os.closerange(3, 1024); print('here', flush=True); time.sleep(0.3)"]
+"""Lets go of its lock some time before it is gone: what every process does, drawn out."""
 
 
 @pytest.fixture
@@ -49,6 +52,12 @@ def test_one_that_was_killed_runs_no_more(background: Background, tmp_path: Path
     os.kill(pid, signal.SIGKILL)
     Patience(10).until(lambda: background.running() is None, "its lock to be free")
     assert not background.stop(patience=Patience(1))
+
+
+def test_one_that_has_ended_leaves_no_zombie(background: Background, tmp_path: Path) -> None:
+    pid = start(background, SLOW_TO_END, tmp_path)
+    Patience(10).until(lambda: background.running() is None, "its lock to be free", every=0.01)
+    assert not psutil.pid_exists(pid)
 
 
 def test_one_that_does_not_listen_is_killed_when_patience_ends(background: Background, tmp_path: Path) -> None:

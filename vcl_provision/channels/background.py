@@ -31,14 +31,11 @@ class Background:
 
     def running(self) -> int | None:
         """Its process id (0 in the instant of its start), None if it does not run."""
-        child = _children.get(self._lock)
-        if child and child.poll() is not None:
-            del _children[self._lock]
-        try:
-            with self._lock.open(encoding="ascii") as file:
-                return None if _locked(file.fileno()) else int(file.read() or 0)
-        except FileNotFoundError:
-            return None
+        with suppress(FileNotFoundError), self._lock.open(encoding="ascii") as file:
+            if not _locked(file.fileno()):
+                return int(file.read() or 0)
+        self._reap()
+        return None
 
     def start(self, argv: Sequence[str], *, log: Path, environment: Mapping[str, str]) -> int:
         """Starts it in a session of its own, its output appended to `log`; returns its process id.
@@ -75,6 +72,11 @@ class Background:
             _signal(process, signal.SIGKILL)
             Patience(KILLED).until(lambda: self.running() is None, f"process {process} to be gone", every=0.02)
         return True
+
+    def _reap(self) -> None:
+        """An ending process lets go of its lock a moment before its parent may reap it: that moment is waited for."""
+        if child := _children.pop(self._lock, None):
+            child.wait(KILLED)
 
 
 def _signal(process: int, number: signal.Signals) -> None:
