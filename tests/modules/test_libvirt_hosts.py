@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from fix_libvirt import LibvirtBench, libvirt_module, put_in_repository
 from fix_sshd import Sshd
@@ -129,6 +130,11 @@ def test_a_host_that_others_use_too_gets_a_network_and_loses_it_again(
     guest.kept.close()
 
 
+def zombies() -> set[str]:
+    """Names of our children that have ended and were not asked for."""
+    return {child.name() for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE}
+
+
 def test_a_private_host_comes_up_once_and_leaves_nothing(tmp_path: Path) -> None:
     local_host = libvirt_module("local_host")
     before = bridges()
@@ -140,6 +146,7 @@ def test_a_private_host_comes_up_once_and_leaves_nothing(tmp_path: Path) -> None
     finally:
         local_host.down(tmp_path)
     assert processes_in(tmp_path) == []
+    assert zombies() == set()
     assert bridges() == before
     local_host.down(tmp_path)
 
@@ -161,6 +168,7 @@ def test_a_private_host_can_be_cleared_whoever_was_killed(tmp_path: Path, victim
             wanting.kill()
             local_host.down(tmp_path)
     assert processes_in(tmp_path) == []
+    assert zombies() == set()
     assert bridges() == before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
@@ -325,8 +326,16 @@ def test_one_login_is_enough_for_a_cluster_to_be_in_use(conn: Connection, lab: L
     first, second = claim_all(conn)
     done(conn, first, Event.CONNECTED)
     assert values(conn, "SELECT state FROM request") == ("inuse",)
-    assert done(conn, second, Event.NO_LOGIN) is None
+    assert done(conn, second, Event.NO_LOGIN) == replace(second, state=RequestState.INUSE)
     assert values(conn, "SELECT state FROM request") == ("inuse",)
+
+
+def test_one_of_a_cluster_that_changed_is_due_for_the_others_when_its_node_stops(conn: Connection, lab: Lab) -> None:
+    first, second = a_cluster(conn, lab)
+    gave_up(conn, first)
+    claim_all(conn)
+    assert done(conn, second, Event.LOADED, keep=False) is None
+    assert [claim.reservation_id for claim in claim_all(conn)] == [second.reservation_id]
 
 
 def test_one_machine_that_fails_fails_the_cluster_at_once_and_only_its_computer_is_blamed(
@@ -335,10 +344,10 @@ def test_one_machine_that_fails_fails_the_cluster_at_once_and_only_its_computer_
     first, second = a_cluster(conn, lab)
     assert gave_up(conn, first) is None
     assert values(conn, "SELECT state FROM request") == ("failed",)
-    assert done(conn, second, Event.LOADED) is None
-    found = claim_all(conn)
-    assert [claim.state for claim in found] == [RequestState.FAILED] * 2
-    for claim in found:
+    kept = done(conn, second, Event.LOADED)
+    assert kept, "nobody is woken for it: who has it goes on with it"
+    for claim in (kept, *claim_all(conn)):
+        assert claim.state is RequestState.FAILED
         done(conn, claim, Event.RECLAIMED)
     assert values(conn, "SELECT count(*) FROM reservation WHERE released_at IS NULL") == (0,)
     assert conn.execute("SELECT computer_blamed FROM accounting_log ORDER BY reservation_id").fetchall() == [

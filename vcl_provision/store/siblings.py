@@ -16,10 +16,11 @@ def report(
 ) -> Claim | None:
     """Reports one reservation's event, in the caller's transaction; moves the request if it was the last, or enough.
 
-    A claim is kept only for a request of one machine, which comes here if it changed meanwhile. Raises LeaseLost.
+    Of a request that changed meanwhile nothing is reported: its claim is kept, in the state that it has now, if `keep`,
+    since nobody would be woken for it. Raises LeaseLost.
     """
-    state, machines = _locked(conn, claim)
-    if state is not claim.state and machines == 1 and keep:
+    state = _locked(conn, claim)
+    if state is not claim.state and keep:
         return replace(claim, state=state)
     _give_back(conn, claim, event if state is claim.state else None, noted)
     if state is not claim.state:
@@ -32,15 +33,15 @@ def report(
     return None
 
 
-def _locked(conn: Connection, claim: Claim) -> tuple[RequestState, int]:
+def _locked(conn: Connection, claim: Claim) -> RequestState:
     """The request as it is now, held still; the request first, then reservations, as everywhere."""
-    row = conn.execute("SELECT state, machines FROM request WHERE id = %s FOR UPDATE", [claim.request_id]).fetchone()
+    row = conn.execute("SELECT state FROM request WHERE id = %s FOR UPDATE", [claim.request_id]).fetchone()
     held = conn.execute(
         "SELECT FROM reservation WHERE id = %s AND claim_token = %s FOR UPDATE", [claim.reservation_id, claim.token]
     ).fetchone()
     if row is None or held is None:
         raise LeaseLost
-    return RequestState(row[0]), row[1]
+    return RequestState(row[0])
 
 
 def _give_back(conn: Connection, claim: Claim, event: Event | None, noted: Noted) -> None:

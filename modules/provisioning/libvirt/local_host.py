@@ -47,6 +47,8 @@ _IMAGE = LocalImage(
     sudo=True,
 )
 _MOST_SLOTS = 200
+_children: dict[Path, int] = {}
+"""Keepers that this process started, by their lab's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +119,7 @@ def down(folder: Path) -> None:
         if place is not None and place.uri != _own_uri(folder):
             _leave(place, folder)
         keeper.take_down(folder / "libvirt")
+        _reap(folder)
         shutil.rmtree(folder / "machines", ignore_errors=True)
         for name in ("lab.json", "keeper.log"):
             (folder / name).unlink(missing_ok=True)
@@ -138,11 +141,19 @@ def _keep(folder: Path, watched: int | None) -> None:
     if len(os.fsencode(keeper.socket_of(state))) > 107:
         raise Refused(f"{folder} is too long a path for a Unix socket", "take a shorter one, less than 80 characters")
     keeper.take_down(state)
+    _reap(folder)
     state.mkdir(exist_ok=True)
     argv = [sys.executable, keeper.__file__, str(state), *([str(watched)] if watched else [])]
     log = (os.POSIX_SPAWN_OPEN, 1, folder / "keeper.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     streams = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), log, (os.POSIX_SPAWN_DUP2, 1, 2)]
-    os.posix_spawn(sys.executable, argv, {"PATH": _PATH, "LANG": "C.UTF-8"}, file_actions=streams, setsid=True)
+    environment = {"PATH": _PATH, "LANG": "C.UTF-8"}
+    _children[folder] = os.posix_spawn(sys.executable, argv, environment, file_actions=streams, setsid=True)
+
+
+def _reap(folder: Path) -> None:
+    """A keeper of ours that has ended stays as a zombie until it is asked for."""
+    if child := _children.pop(folder, None):
+        os.waitpid(child, os.WNOHANG)
 
 
 @contextlib.contextmanager
