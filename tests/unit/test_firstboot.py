@@ -10,25 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
+from a_firstboot import FIRSTBOOT, HASH, HOST
 from pycdlib.pycdlib import PyCdlib
 
-from vcl_provision.channels.keys import new_host_key
+from vcl_provision.images.carriers.nocloud import nocloud_files, nocloud_iso
 from vcl_provision.images.firstboot import FirstBoot
-from vcl_provision.images.nocloud import nocloud_files, nocloud_iso
 from vcl_provision.model.faults import Refused
 from vcl_provision.model.secret import Secret
-
-HASH = "$6$rounds=5000$saltsalt$Zr0zM2fQ1aJ3E0c8y5b7H9K1l3N5p7R9t1V3x5Z7b9D1f3H5j7L9n1P3r5T7v9X1z3B5d7F9h1J3l5N7p9R1t."
-HOST = new_host_key()
-FIRSTBOOT = FirstBoot(
-    instance="r17-4c1d",
-    hostname="vm17",
-    host_key=HOST.public,
-    host_key_private=HOST.private,
-    management_keys=["ssh-ed25519 AAAAC3Nz one", 'from="10.0.0.1",no-pty ssh-ed25519 AAAAC3Nz two'],
-    root_password_hash=Secret(HASH),
-    parameters={"greeting": 'grüße: "it\'s"\n\t- & *x #y\n', "EMPTY": ""},
-)
 
 
 @contextmanager
@@ -110,7 +98,18 @@ def test_the_disk_is_labelled_as_cloud_init_expects_it() -> None:
 def test_cloud_init_is_told_who_the_machine_is() -> None:
     meta = told(FIRSTBOOT, "meta-data")
     assert (meta["instance-id"], meta["local-hostname"]) == ("r17-4c1d", "vm17")
-    assert meta["vcl"]["parameters"] == FIRSTBOOT.parameters
+
+
+def test_cloud_init_makes_the_same_files_of_parameters_as_our_own_guests() -> None:
+    written = told(FIRSTBOOT, "user-data")["write_files"]
+    assert {file["path"]: file["content"] for file in written} == {
+        f"/etc/vcl/parameters/{name}": value for name, value in FIRSTBOOT.parameters.items()
+    }
+    assert {file["permissions"] for file in written} == {"0600"}
+
+
+def test_who_the_machine_is_is_all_that_is_said_in_the_open() -> None:
+    assert set(told(FIRSTBOOT, "meta-data")) == {"instance-id", "local-hostname"}
 
 
 def test_cloud_init_is_told_the_keys_and_makes_no_user_of_its_own() -> None:
@@ -142,7 +141,7 @@ def test_a_guest_that_knows_joliet_only_finds_them_too() -> None:
 
 def test_what_is_not_given_is_not_on_the_disk() -> None:
     bare = replace(FIRSTBOOT, root_password_hash=None, parameters={}, management_keys=[])
-    assert "chpasswd" not in told(bare, "user-data")
+    assert not {"chpasswd", "write_files"} & set(told(bare, "user-data"))
     assert not read(bare, "vcl/authorized_keys")
     assert not [path for path in nocloud_files(bare) if "password" in path or "parameters" in path]
 

@@ -38,19 +38,25 @@ class FirstBoot:
 
     def __post_init__(self) -> None:
         """Refuses here, so that no carrier has to quote."""
-        _check_hostname(self.hostname)
+        check_hostname(self.hostname)
         _check(_INSTANCE, self.instance, "an instance id", "letters, digits, dots, dashes, at most 128")
         _check(_HOST_KEY, self.host_key, "a public host key", "it reads `ssh-ed25519 AAAA...`")
         for line in self.management_keys:
             _check(_KEY_LINE, line, "a management key", "one line of authorized_keys each, without a line end")
         if self.root_password_hash and not _CRYPT.fullmatch(self.root_password_hash.reveal()):
             raise Refused("the hash of root's password is none", "give a crypt(5) string, as `openssl passwd -6` makes")
-        for name, value in self.parameters.items():
-            _check(_PARAMETER, name, "a parameter's name", "letters, digits, `_.-`, at most 64, not a digit first")
-            _check_text(name, value)
+        check_parameters(self.parameters)
 
 
-def _check_hostname(name: str) -> None:
+def check_parameters(parameters: Mapping[str, str]) -> None:
+    """Raises Refused for a name or a value that not every carrier can bring."""
+    for name, value in parameters.items():
+        _check(_PARAMETER, name, "a parameter's name", "letters, digits, `_.-`, at most 64, not a digit first")
+        _check_text(name, value)
+
+
+def check_hostname(name: str) -> None:
+    """Raises Refused for a name that a Linux kernel or a name server would not take."""
     _check(_HOSTNAME, name, "a host name", "labels of letters, digits, inner dashes, at most 63 each, joined by dots")
     if len(name) > 64:  # what Linux keeps: sethostname(2)
         raise Refused(f"{name!r} cannot be a host name: {len(name)} characters", "at most 64 fit into a Linux kernel")
