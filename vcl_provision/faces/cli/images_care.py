@@ -1,0 +1,107 @@
+"""`vcl images verify`, `delete`, `gc`: looking after a repository."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from vcl_provision.channels.patience import Patience
+from vcl_provision.faces.cli.options import JsonOption, RepositoryOption, perhaps_place, place_of
+from vcl_provision.faces.errors import Exit
+from vcl_provision.faces.images.bar import bar
+from vcl_provision.faces.images.choosing import chosen, named
+from vcl_provision.faces.images.comparing import Finding, compare
+from vcl_provision.faces.output import Columns, err, out, show, state
+from vcl_provision.images.repository import Garbage, Repository, collect, garbage, verify
+from vcl_provision.images.repository import delete as delete_revision
+from vcl_provision.store import revisions
+
+app = typer.Typer()
+
+FINDINGS: Columns[Finding] = {
+    "revision": lambda row: row.name,
+    "": lambda row: state("broken") if row.fault else "note",
+    "found": lambda row: row.said,
+}
+GARBAGE: Columns[Garbage] = {
+    "size": lambda row: f"{row.bytes >> 20} MB",
+    "why": lambda row: row.why,
+    "file": lambda row: row.path,
+}
+
+
+@app.command("verify", epilog="Examples: vcl images verify;  vcl images verify debian12-v3 --json")
+def check(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="This revision only.", show_default=False)] = "",
+    repository: RepositoryOption = "",
+    minutes: Annotated[int, typer.Option("--minutes", min=1, help="At most so long.")] = 600,
+    as_json: JsonOption = False,
+) -> None:
+    """Read every content and compare its checksum; compare descriptors with the database. Mends nothing."""
+    place = perhaps_place(ctx)
+    with chosen(repository, place) as there:
+        found = [] if name else _database_beside(there, place is not None, ctx)
+        wanted = [named(there, name)] if name else there.revisions().good
+        with bar("verifying", err) as progress:
+            found += [
+                Finding(name=each.said, said=each.fault)
+                for each in verify(there, wanted, patience=Patience(minutes * 60), progress=progress)
+                if each.fault
+            ]
+    show(found, FINDINGS, as_json=as_json, empty=f"All is as it is said to be: {len(wanted)} revision(s).")
+    raise typer.Exit(Exit.REFUSED if any(each.fault for each in found) else Exit.DONE)
+
+
+@app.command("delete", epilog="Example: vcl images delete debian12-v1")
+def delete(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The revision's name.")],
+    retire: Annotated[
+        bool, typer.Option("--retire", help="Also if people get it: the image cannot be reserved any more then.")
+    ] = False,
+    repository: RepositoryOption = "",
+) -> None:
+    """Delete a revision that nothing needs: no other revision, no machine, no reservation."""
+    place = perhaps_place(ctx)
+    with chosen(repository, place) as there:
+        if place is None:
+            delete_revision(there, name, needed={}, patience=Patience(60))
+        else:
+            with place.session() as conn, conn.transaction():
+                if retire:
+                    revisions.retire(conn, name)
+                revisions.give_up(conn, name)
+                delete_revision(there, name, needed=revisions.needed(conn), patience=Patience(60))
+    out.print(f"{name} is gone; vcl images gc makes room of what only it had.")
+
+
+@app.command("gc", epilog="Example: vcl images gc --dry-run")
+def clean(
+    ctx: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go, and remove nothing.")] = False,
+    hours: Annotated[float, typer.Option("--older-than", metavar="HOURS", min=0, help="Keep what is younger.")] = 24,
+    repository: RepositoryOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Remove contents that no revision names, and what transfers left that never ended."""
+    now, grace = datetime.now(UTC), timedelta(hours=hours)
+    with chosen(repository, perhaps_place(ctx)) as there:
+        if dry_run:
+            found = garbage(there, now=now, grace=grace)
+        else:
+            found = list(collect(there, now=now, grace=grace, patience=Patience(600)))
+    show(found, GARBAGE, as_json=as_json, empty="There is nothing to remove.")
+    if found and not as_json:
+        size = sum(each.bytes for each in found) >> 20
+        out.print(f"{size} MB {'would be' if dry_run else 'are'} free.", style="dim")
+
+
+def _database_beside(repository: Repository, there_is_one: bool, ctx: typer.Context) -> list[Finding]:
+    listing = repository.revisions()
+    if not there_is_one:
+        return [Finding(name=each.name, said=f"its descriptor {each.reason}") for each in listing.bad]
+    with place_of(ctx).session() as conn:
+        return compare(listing, revisions.catalogued(conn))

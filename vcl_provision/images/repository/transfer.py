@@ -1,0 +1,214 @@
+"""Moving a content: it is whole and of its sum, or not there; one moves it, and goes on where another was cut off."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import threading
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol, Self
+
+from vcl_provision.channels.patience import Patience
+from vcl_provision.images.repository.descriptor import Blob
+from vcl_provision.images.repository.locks import alone
+from vcl_provision.images.repository.place import CHUNK, Place, Sink
+from vcl_provision.model.faults import Refused, TimedOut
+
+Progress = Callable[[int, int], None]
+"""Hears how many bytes are done, and of how many."""
+
+
+def unheard(_done: int, _total: int) -> None:
+    """Progress that nobody wants to see."""
+
+
+class Meter:
+    """Counts for many threads, and tells whoever listens."""
+
+    def __init__(self, total: int, progress: Progress) -> None:
+        self._total, self._progress = total, progress
+        self._done = 0
+        self._lock = threading.Lock()
+        progress(0, total)
+
+    def add(self, count: int) -> None:
+        """Counts bytes that are done; negative ones were done in vain."""
+        with self._lock:
+            self._done += count
+            self._progress(self._done, self._total)
+
+
+class Sum:
+    """SHA-256 in a thread of its own: beside a copy it costs a second core and no time."""
+
+    def __init__(self) -> None:
+        self._sum = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sha256")
+        self._last: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._thread.shutdown()
+
+    def add(self, chunk: bytes) -> None:
+        if self._last:
+            self._last.result()  # no more than one chunk ahead
+        self._last = self._thread.submit(self._sum.update, chunk)
+
+    def hexdigest(self) -> str:
+        if self._last:
+            self._last.result()
+        return self._sum.hexdigest()
+
+
+class Source(Protocol):
+    """Where a content comes from: opened to be read from an offset on; its string names it to people."""
+
+    def open(self, offset: int) -> BinaryIO: ...
+
+    def errors(self) -> contextlib.AbstractContextManager[None]:
+        """Says what errors in reading mean."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceSource:
+    """A file of a place."""
+
+    place: Place
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.path} of {self.place}"
+
+    def open(self, offset: int) -> BinaryIO:
+        try:
+            return self.place.open(self.path, offset)
+        except FileNotFoundError as no:
+            raise Refused(f"{self} is missing", "get the image again from where it came from") from no
+
+    def errors(self) -> contextlib.AbstractContextManager[None]:
+        return self.place.errors()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSource:
+    """A file of this machine."""
+
+    file: Path
+
+    def __str__(self) -> str:
+        return str(self.file)
+
+    def open(self, offset: int) -> BinaryIO:
+        with self.errors():
+            file = self.file.open("rb")
+            file.seek(offset)
+            return file
+
+    @contextlib.contextmanager
+    def errors(self) -> Generator[None]:
+        try:
+            yield
+        except OSError as no:
+            raise Refused(f"{self.file} cannot be read: {no.strerror or no}", "look at the file") from no
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where a content is to be."""
+
+    place: Place
+    path: str
+    blob: Blob
+
+    @property
+    def there(self) -> bool:
+        """Whole: it has its name only then."""
+        entry = self.place.entry(self.path)
+        return entry is not None and entry.bytes == self.blob.bytes
+
+
+def put(
+    source: Source, target: Target, meter: Meter, patience: Patience, *, share: Callable[[], bool] = lambda: False
+) -> None:
+    """Makes sure that the content is there; whoever is at it already is waited for.
+
+    `share` is tried first: it is there then without having been copied. Cut off, killed or cancelled, it goes on where
+    it was the next time. Raises Refused if the source is not what it should be (nothing is left then) or the place is
+    full, Transient if one of them cannot be reached, Cancelled, TimedOut.
+    """
+    place, blob = target.place, target.blob
+    lock = place.lock_folder() / f"{blob.sha256}.lock"
+    with alone(lock, f"somebody else to bring {blob.sha256[:12]} to {place}", patience), place.errors():
+        if target.there or share():
+            meter.add(blob.bytes)
+        else:
+            fill(source, place.sink(target.path, blob), blob, meter, patience)
+
+
+def fill(source: Source, sink: Sink, blob: Blob, meter: Meter, patience: Patience) -> None:
+    """Writes a content to a sink that nobody else writes to. Raises what `put` does, and the sink's own errors."""
+    try:
+        if not _filled(source, sink, blob, meter, patience):
+            sink.discard()  # what was there of an earlier attempt may be what is wrong: once more without it
+            _filled(source, sink, blob, meter, patience)
+        sink.finish()
+    except Refused:
+        sink.discard()
+        raise
+    except OSError as no:
+        if no.errno == errno.ENOSPC:
+            sink.discard()
+        raise
+    finally:
+        sink.leave()
+
+
+def _filled(source: Source, sink: Sink, blob: Blob, meter: Meter, patience: Patience) -> bool:
+    """Fills it; false if the content differs and some of it was there before. Raises Refused if the source is wrong."""
+    begun = sink.begun()
+    if begun > blob.bytes:
+        return False
+    with Sum() as own:
+        for chunk in sink.read_begun() if begun else ():
+            _check(patience, source)
+            own.add(chunk)
+        meter.add(begun)
+        done = begun
+        for chunk in _chunks(source, begun, blob.bytes):
+            _check(patience, source)
+            own.add(chunk)
+            sink.append(chunk)
+            meter.add(len(chunk))
+            done += len(chunk)
+        if done < blob.bytes:
+            raise Refused(f"{source} is cut off: {done} of {blob.bytes} bytes", "get it again from where it came from")
+        if own.hexdigest() == blob.sha256:
+            return True
+    meter.add(-done)
+    if begun:
+        return False
+    raise Refused(f"{source} is damaged: its checksum differs", "get it again from where it came from")
+
+
+def _chunks(source: Source, begin: int, end: int) -> Iterator[bytes]:
+    """The source's bytes; errors in reading are the source's, not the sink's."""
+    if begin == end:
+        return
+    with source.errors(), source.open(begin) as file:
+        while begin < end and (chunk := file.read(min(CHUNK, end - begin))):
+            begin += len(chunk)
+            yield chunk
+
+
+def _check(patience: Patience, source: Source) -> None:
+    patience.check()
+    if patience.remaining <= 0:
+        raise TimedOut(f"{source} was not copied in time", "ask again: it goes on where it was")
