@@ -58,6 +58,13 @@ def management_key(path: Path) -> KeyPair:
         raise SettingsError(f"the management key {path} cannot be read or made: {no.strerror}") from no
 
 
+def existing_key(path: Path) -> KeyPair:
+    """The key in this file, which is there already. Raises SettingsError as `management_key` does, and for no file."""
+    if not path.exists():
+        raise SettingsError(f"there is no key {path}; make one with ssh-keygen -t ed25519 -N '' -f {path}")
+    return management_key(path)
+
+
 def _line(key: SSHPrivateKeyTypes) -> str:
     return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 

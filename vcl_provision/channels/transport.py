@@ -1,4 +1,4 @@
-"""One ssh connection: dialled cheaply, its host key pinned. The only file that knows paramiko, which has no types."""
+"""One ssh connection: dialled cheaply, its host key pinned. Knows paramiko, which has no types; sftp.py does too."""
 
 from __future__ import annotations
 
@@ -127,6 +127,11 @@ class Connection:
     @property
     def alive(self) -> bool:
         return self._transport.is_active()
+
+    @property
+    def transport(self) -> object:
+        """paramiko's own, for what it makes over a connection."""
+        return self._transport
 
     def ended_within(self, seconds: float) -> bool:
         """Waits so long for the end of the connection: a session learns of it a moment before the connection does."""
