@@ -12,8 +12,9 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+from a_port import free_port
 from fix_channels import Heard
-from fix_sshd import Sshd, free_port
+from fix_sshd import Sshd
 
 from vcl_provision.channels.guests import Counts, GuestConnections
 from vcl_provision.channels.keys import new_host_key, new_key

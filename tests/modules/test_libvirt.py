@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,16 @@ from fix_libvirt import LAB, LibvirtBench, Remembered, Standing, libvirt_module
 
 from vcl_provision.channels.keys import new_host_key
 from vcl_provision.channels.patience import Patience
-from vcl_provision.images.manifest import ImageManifest, Role, describe_file, write_manifest
+from vcl_provision.images.repository import (
+    Disk,
+    DiskFormat,
+    DiskRole,
+    ImageDescriptor,
+    OperatingSystem,
+    blob_of,
+    delete,
+    open_repository,
+)
 from vcl_provision.model.faults import HostUnreachable, Refused, WrongHostKey
 from vcl_provision.model.lab import Computer, Revision
 from vcl_provision.model.states import NodeStatus, Power
@@ -127,24 +135,22 @@ def test_what_the_guest_writes_to_its_console_is_kept_on_the_host(standing: Stan
 
 
 @pytest.fixture
-def short_lived(libvirt_bench: LibvirtBench) -> Iterator[Revision]:
+def short_lived(libvirt_bench: LibvirtBench, tmp_path: Path) -> Iterator[Revision]:
     """An image without a kernel, so that it boots from its disk: there is a boot sector that turns the machine off."""
-    folder = Path(libvirt_bench.lab.repository_path, "short-v1")
-    folder.mkdir()
-    raw, size = folder / "disk.raw", 1 << 20
+    raw, size = tmp_path / "disk.raw", 1 << 20
     raw.write_bytes(libvirt_module("accelerator").BOOT_SECTOR.ljust(size, b"\0"))
-    manifest = ImageManifest(
+    blob = blob_of(raw)
+    descriptor = ImageDescriptor(
         name="short-v1",
-        os="none",
-        architecture="x86_64",
-        kernel_command_line="",
-        min_memory_mb=16,
-        virtual_size_bytes=size,
-        files=[describe_file(raw, Role.DISK, "raw")],
+        image="short",
+        revision=1,
+        os=OperatingSystem(name="none", family="none"),
+        disks=[Disk(name="disk", role=DiskRole.SYSTEM, format=DiskFormat.RAW, blob=blob, virtual_bytes=size)],
     )
-    write_manifest(folder, manifest)
+    repository = open_repository(libvirt_bench.lab.repository_path)
+    repository.add(descriptor, {blob.sha256: raw}, patience=Patience(60))
     yield libvirt_bench.revision("short-v1", 5)
-    shutil.rmtree(folder)
+    delete(repository, "short-v1", needed={}, patience=Patience(60))
 
 
 def test_a_machine_that_dies_while_it_boots_ends_the_load_at_once(
@@ -170,7 +176,7 @@ def test_a_slot_is_loaded_again_and_captured_and_the_captured_image_loaded(libvi
     module.control_VM(second, Power.OFF)
     captured = bench.revision("small-v2", 2)
     module.capture(second, captured)
-    with pytest.raises(Refused, match="is there already"):
+    with pytest.raises(Refused, match="has a revision small-v2 already"):
         module.capture(second, captured)
     assert module.get_image_size(captured, second.host) > 64 << 20
 

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from a_need import need_root
 from fix_libvirt import LibvirtBench, libvirt_module, put_in_repository
 from fix_sshd import Sshd
 
 from vcl_provision.channels.patience import Patience
+from vcl_provision.drivers import LocalLab
 from vcl_provision.drivers.conformance.ports import EagerGuests
+from vcl_provision.images.repository import open_repository
 from vcl_provision.model.faults import HostUnreachable, Refused
 from vcl_provision.model.lab import VmHost
 from vcl_provision.model.states import NodeStatus, Power
@@ -73,7 +76,8 @@ def test_a_host_behind_ssh_is_loaded_and_captured_as_a_local_one(
     captured = bench.revision("small-v3", 3)
     module.capture(computer, captured)
     raw = tmp_path / "captured.raw"
-    disk = Path(bench.lab.repository_path, captured.name, "disk.qcow2")
+    repository = open_repository(bench.lab.repository_path)
+    disk = repository.path_of(repository.get(captured.name).system_disk.blob)
     subprocess.run(["qemu-img", "convert", "-O", "raw", str(disk), str(raw)], check=True)
     read = ["debugfs", "-R", "cat /root/away", str(raw)]
     assert subprocess.run(read, check=True, capture_output=True).stdout == b"far\n"
@@ -106,18 +110,19 @@ def processes_in(folder: Path) -> list[int]:
     return list(libvirt_module("keeper").daemon_processes(folder / "libvirt"))
 
 
-def bridges() -> set[str]:
-    return {path.parent.name for path in Path("/sys/class/net").glob("*/bridge")}
+def bridge(lab: LocalLab) -> Path:
+    """Where the lab's bridge is seen while there is one. Others' bridges come and go beside it."""
+    return Path("/sys/class/net", lab.network, "bridge")
 
 
 def test_a_host_that_others_use_too_gets_a_network_and_loses_it_again(
-    libvirt_bench: LibvirtBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    libvirt_bench: LibvirtBench, small_image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VCL_LIBVIRT_URI", libvirt_bench.lab.host_address)
     module = libvirt_module().MODULE
     lab = module.up(tmp_path, 2)
     guest = LibvirtBench(lab=lab)
-    put_in_repository(Path(libvirt_bench.lab.repository_path, "small-v1"), Path(lab.repository_path), "small-v1")
+    put_in_repository(small_image, Path(lab.repository_path), "small-v1")
     computer, firstboot = guest.firstboot(guest.computer(1))
     guest.provisioner(computer, guests=EagerGuests()).load(computer, guest.revision(), firstboot)
     with libvirt_bench.connection() as connection:
@@ -137,39 +142,76 @@ def zombies() -> set[str]:
 
 def test_a_private_host_comes_up_once_and_leaves_nothing(tmp_path: Path) -> None:
     local_host = libvirt_module("local_host")
-    before = bridges()
     try:
         lab = local_host.up(tmp_path, 2, forward="", accelerator="tcg", watched=os.getpid())
         assert local_host.up(tmp_path, 2) == lab
-        assert bridges() - before == {lab.network}
+        assert bridge(lab).exists()
         assert processes_in(tmp_path)
     finally:
         local_host.down(tmp_path)
     assert processes_in(tmp_path) == []
     assert zombies() == set()
-    assert bridges() == before
+    assert not bridge(lab).exists()
     local_host.down(tmp_path)
 
 
 @pytest.mark.parametrize("victim", ["the process that wanted it", "its keeper"])
 def test_a_private_host_can_be_cleared_whoever_was_killed(tmp_path: Path, victim: str) -> None:
     local_host, keeper = libvirt_module("local_host"), libvirt_module("keeper")
-    before = bridges()
     with subprocess.Popen(["sleep", "600"]) as wanting:
         try:
-            local_host.up(tmp_path, 1, forward="", accelerator="tcg", watched=wanting.pid)
+            lab = local_host.up(tmp_path, 1, forward="", accelerator="tcg", watched=wanting.pid)
             if victim == "its keeper":
                 os.kill(keeper.keeper_of(tmp_path / "libvirt"), signal.SIGKILL)
             else:
                 wanting.kill()
                 Patience(30).until(lambda: not processes_in(tmp_path), "the keeper to end all", every=0.05)
-                assert bridges() == before
+                assert not bridge(lab).exists()
         finally:
             wanting.kill()
             local_host.down(tmp_path)
     assert processes_in(tmp_path) == []
     assert zombies() == set()
-    assert bridges() == before
+    assert not bridge(lab).exists()
+
+
+A_MACHINE_OF_THEIR_OWN = (
+    *("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"),
+    *('mount -t tmpfs tmpfs /run && mount -t sysfs sysfs /sys && exec "$@"', "sh"),
+)
+TWO_LABS = """
+import os, subprocess, sys
+from pathlib import Path
+from fix_libvirt import libvirt_binding, libvirt_module
+
+def up(name):
+    return local_host.up(Path(sys.argv[1], name), 1, forward="", accelerator="tcg", watched=os.getpid())
+
+local_host = libvirt_module("local_host")
+place, chains = Path("/run/libvirt"), ["iptables", "-S", "LIBVIRT_INP"]
+assert not place.exists()
+_, lab = up("one"), up("other")
+local_host.down(Path(sys.argv[1], "one"))
+assert libvirt_binding().open(lab.host_address).networkLookupByName(lab.network).isActive()
+assert up("other") == lab
+assert any(libvirt_module("keeper").daemon_processes(Path(sys.argv[1], "other", "libvirt")))
+subprocess.run(chains, check=True)
+local_host.down(Path(sys.argv[1], "other"))
+assert not place.exists()
+assert subprocess.run(chains, check=False).returncode
+print("well")
+"""
+
+
+def test_the_last_private_host_of_a_machine_takes_along_what_they_shared(tmp_path: Path) -> None:
+    """And an earlier one does not: a place that goes while another is mounted on it takes that one's daemon along."""
+    need_root()
+    script = [sys.executable, "-c", TWO_LABS, str(tmp_path)]
+    paths = {"PYTHONPATH": f"{TOP}:{TOP / 'tests'}"}
+    ran = subprocess.run(
+        [*A_MACHINE_OF_THEIR_OWN, *script], env=os.environ | paths, capture_output=True, text=True, check=False
+    )
+    assert ran.stdout.endswith("well\n"), ran.stderr
 
 
 WITHOUT_BINDING = """

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from a_module import files_of
 from a_need import PLACES, need, need_root
+from a_subnet import a_subnet
 from fix_guest_lan import DIES_WITH_US, ip, lets_in, remove_leftovers, shuts_out
 
 OURS, THEIRS = "vclgo", "vclgi"
@@ -71,15 +72,14 @@ def box(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Box]:
         found = shutil.which(program, path=PLACES)
         assert found
         (programs / program).symlink_to(found)
-    with a_namespace() as (pid, sides):
+    with a_subnet() as number, a_namespace(number) as (pid, sides):
         yield Box(pid=pid, bin=programs, folder=tmp_path, **sides)
 
 
 @contextmanager
-def a_namespace() -> Generator[tuple[int, dict[str, tuple[str, str]]]]:
+def a_namespace(number: int) -> Generator[tuple[int, dict[str, tuple[str, str]]]]:
     """A process in a namespace of its own, that listens; with a /run of its own, where the script keeps what it did."""
-    number = os.getpid() % 250 + 1
-    four, six = f"10.214.{number}", f"fd76:636d:{number:x}:"
+    four, six = f"10.113.{number}", f"fd76:636d:{number:x}:"
     last = {"management": 1, "user": 2, "stranger": 3, "inside": 10}
     sides = {name: (f"{four}.{at}", f"{six}:{at:x}") for name, at in last.items()}
     remove_leftovers(OURS, THEIRS)

@@ -24,8 +24,7 @@ def test_new_loads_an_empty_computer_and_prepares_it() -> None:
         "loading",
         "does_image_exist",
         "load",
-        "wait_ready",
-        "post_load",
+        "prepare",
         "prepared",
         "reserve",
     ]
@@ -48,14 +47,14 @@ def test_new_goes_on_after_a_crash_between_load_and_post_load() -> None:
     asked = Asked(answers=status(NodeStatus.READY))
     new.handle(a_work(asked, S.NEW, computer=replace(LOADED, prepared=False)))
     assert "load" not in asked.calls
-    assert asked.calls.index("wait_ready") < asked.calls.index("post_load") < asked.calls.index("prepared")
+    assert asked.calls.index("prepare") < asked.calls.index("prepared")
 
 
 def test_after_a_load_the_guest_is_spoken_to_by_its_new_host_key() -> None:
     asked = Asked(answers=status(NodeStatus.RELOAD))
     new.handle(a_work(asked, S.NEW, computer=replace(LOADED, tainted=True, host_key="ssh-ed25519 old")))
-    spoken_to = [args[0].host_key for name, args in asked.arguments if name in {"wait_ready", "post_load", "reserve"}]
-    assert spoken_to == [KEY.host_key] * 3
+    spoken_to = [args[0].host_key for name, args in asked.arguments if name in {"prepare", "reserve"}]
+    assert spoken_to == [KEY.host_key] * 2
 
 
 def test_a_machine_in_which_somebody_was_is_loaded_anew_whatever_it_says() -> None:
@@ -96,7 +95,7 @@ def test_reserved_lets_the_user_in_from_their_address_and_taints_the_machine_bef
     outcome = reserved.handle(a_work(asked, S.RESERVED, request={"remote_address": HERE, "acknowledged_at": NOW}))
     assert isinstance(outcome, Again)
     assert outcome.noted.granted_address == HERE
-    assert asked.calls == ["add_user", "tainted", "grant_access"]
+    assert asked.calls == ["tainted", "admit"]
 
 
 def test_reserved_grants_once_and_again_for_another_address() -> None:
@@ -187,7 +186,8 @@ def test_an_extension_makes_the_notices_due_again() -> None:
 
 def test_inuse_lets_the_user_in_from_a_new_address() -> None:
     asked = Asked(answers={"is_connected": True})
-    inuse.handle(a_work(asked, S.INUSE, request=IN, reservation={"last_seen_at": NOW}))
+    elsewhere = {"last_seen_at": NOW, "granted_address": HERE + 1}
+    inuse.handle(a_work(asked, S.INUSE, request=IN, reservation=elsewhere))
     assert "grant_access" in asked.calls
 
 

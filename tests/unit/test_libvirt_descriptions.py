@@ -7,6 +7,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from a_cpu import CPU
 from fix_libvirt import libvirt_module
 
 from vcl_provision.model.faults import Refused
@@ -30,8 +31,8 @@ def described(**changes: Any) -> ET.Element:
         accelerator="tcg",
         memory_mb=512,
         cpus=2,
-        disk="/vm/disk.qcow2",
-        seed="/vm/seed.iso",
+        disks=[machine.Attached(path="/vm/disk.qcow2")],
+        carried=machine.Carried(seed="/vm/seed.iso", optical=True),
         network="default",
         mac="52:54:00:00:00:01",
         console="/vm/console.log",
@@ -47,8 +48,8 @@ def attributes(root: ET.Element, path: str) -> dict[str, str]:
 
 
 def test_nothing_that_is_written_into_a_description_can_break_out_of_its_place() -> None:
-    boot = machine.DirectBoot(kernel=NASTY, initrd=NASTY, command_line=NASTY)
-    root = described(name=NASTY, disk=NASTY, network=NASTY, mark=mark(owner=NASTY), boot=boot)
+    boot = machine.Kernel(kernel=NASTY, initrd=NASTY, command_line=NASTY)
+    root = described(name=NASTY, disks=[machine.Attached(path=NASTY)], network=NASTY, mark=mark(owner=NASTY), boot=boot)
     assert root.findtext("name") == NASTY
     assert [root.findtext(f"os/{part}") for part in ("kernel", "initrd", "cmdline")] == [NASTY] * 3
     assert attributes(root, "devices/disk/source") == {"file": NASTY}
@@ -80,6 +81,13 @@ def test_the_accelerator_decides_domain_type_and_cpu(accelerator: str, kind: str
     root = described(accelerator=accelerator)
     assert root.get("type") == kind
     assert attributes(root, "cpu") == {"mode": cpu}
+
+
+def test_an_emulated_cpu_is_qemus_maximum_but_for_what_is_slow_to_emulate() -> None:
+    off = [f"{feature.get('name')}=off" for feature in described().findall("cpu/feature[@policy='disable']")]
+    assert ",".join(["max", *off]) == CPU
+    for chosen in (described(accelerator="kvm"), described(hardware=hardware.Hardware(cpu_mode="maximum"))):
+        assert chosen.find("cpu/feature") is None
 
 
 def test_a_bridge_is_named_as_one() -> None:
@@ -140,7 +148,38 @@ def test_an_override_that_cannot_be_is_refused_with_what_could(
     assert hint in refused.value.hint
 
 
-@pytest.mark.parametrize("kind", ["disk.qcow2", "seed.iso", "console.log", "console.log.1"])
+def test_a_machine_is_handed_a_file_and_strings_without_a_disk_for_them() -> None:
+    carried = machine.Carried(fw_cfg="/vm/firstboot.conf", oem_strings=["vcl:a='1,2'", NASTY], serial="ds=x")
+    root = described(carried=carried)
+    assert [disk.get("device") for disk in root.findall("devices/disk")] == ["disk"]
+    assert attributes(root, "os/smbios") == {"mode": "sysinfo"}
+    assert attributes(root, "sysinfo[@type='fwcfg']/entry")["file"] == "/vm/firstboot.conf"
+    assert [entry.text for entry in root.findall("sysinfo/oemStrings/entry")] == ["vcl:a='1,2'", NASTY]
+    assert root.findtext("sysinfo/system/entry[@name='serial']") == "ds=x"
+
+
+def test_a_machine_that_is_told_by_a_disk_has_nothing_else() -> None:
+    assert described().find("sysinfo") is None
+    assert described().find("os/smbios") is None
+
+
+@pytest.mark.parametrize("first_boot", ["vfat", "bootparams"])
+@pytest.mark.parametrize("bus", ["ide", "sata"])
+def test_a_disk_that_would_be_no_cd_is_refused_where_it_had_to_be_one(first_boot: str, bus: str) -> None:
+    with pytest.raises(Refused, match=f"{first_boot}.*{bus}") as refused:
+        hardware.hardware_of(profile(overrides={"first_boot": first_boot, "bus": bus}))
+    assert "nocloud" in refused.value.hint
+
+
+def test_a_small_disk_is_a_disk_on_a_bus_that_has_cds() -> None:
+    words = hardware.hardware_of(profile(overrides={"first_boot": "bootparams", "bus": "scsi"}))
+    seed = described(hardware=words, carried=machine.Carried(seed="/vm/seed.img")).findall("devices/disk")[1]
+    assert seed.get("device") == "disk"
+
+
+@pytest.mark.parametrize(
+    "kind", ["disk.qcow2", "seed.iso", "seed.img", "firstboot.conf", "console.log", "console.log.1"]
+)
 @pytest.mark.parametrize("computer", ["vm1", "vm_1", "vm-1.example.org"])
 def test_a_file_name_carries_its_owner(computer: str, kind: str) -> None:
     owner = f"vcl:0b6e9b52-6f0a-4c3e-9d5f-4f2f6c1d2e3a:{computer}"

@@ -23,9 +23,7 @@ LOG = [
 ]
 
 
-def shown(
-    now: float, boot_seconds: float | None = None, *, resting: bool = False, since: float = -1
-) -> list[Line]:
+def shown(now: float, boot_seconds: float | None = None, *, resting: bool = False, since: float = -1) -> list[Line]:
     return lines(LOG, now=at(now), since=at(since), resting=resting, boot_seconds=boot_seconds)
 
 

@@ -59,11 +59,19 @@ def test_a_key_that_is_near_nothing_is_answered_with_all_there_are(tmp_path: Pat
         ('[log]\nformat = "xml"', "[log] format = 'xml': give one of auto, console, json"),
         ("[modules]\nmodule_path = 'here'", "[modules] module_path = 'here': give a list"),
         ("[firstboot.parameters]\nzone = 1", "[firstboot] parameters.zone = 1: give a text in quotes"),
+        ("[firstboot]\npull_listen = '8088'", "[firstboot]: pull_listen must be ADDRESS:PORT"),
+        ("[firstboot]\npull_url = 'https://node'", "[firstboot]: pull_url must begin with http://"),
+        ("[firstboot]\npull_lasts = 0", "[firstboot]: pull_lasts must be more than 0 s"),
         ("node = 'a'", "node is a table; write [node] on a line of its own"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_key_and_what_would_be_right(tmp_path: Path, text: str, said: str) -> None:
     assert refused(tmp_path, text) == said
+
+
+def test_a_parameter_that_no_carrier_could_bring_is_named_at_the_start(tmp_path: Path) -> None:
+    said = refused(tmp_path, "[firstboot.parameters]\n1st = 'x'")
+    assert said.startswith("[firstboot]: parameters: '1st' cannot be a parameter's name: letters, digits")
 
 
 def test_what_is_not_toml_is_named_with_its_line(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from vcl_provision.channels.patience import Patience
 from vcl_provision.channels.runner import Channel
 from vcl_provision.drivers.driver import API, Driver, NoOptions
 from vcl_provision.drivers.guest import Guest
-from vcl_provision.drivers.passwords import password_hash
 from vcl_provision.drivers.provisioner import (
     Addresses,
     Found,
@@ -20,10 +19,29 @@ from vcl_provision.drivers.provisioner import (
     Snapshots,
 )
 from vcl_provision.drivers.task import Task
+from vcl_provision.images.carriers.bootparams import bootparams_image
+from vcl_provision.images.carriers.nocloud import nocloud_iso
+from vcl_provision.images.carriers.properties import PROPERTY_FLAGS, guest_properties, guestinfo
+from vcl_provision.images.carriers.qemu import FW_CFG_NAME, fw_cfg_file, fw_cfg_secrets, oem_strings, pull_serial
+from vcl_provision.images.carriers.vfat import nocloud_vfat
 from vcl_provision.images.firstboot import FirstBoot
-from vcl_provision.images.manifest import ImageFile, ImageManifest, Role, describe_file, read_manifest, write_manifest
-from vcl_provision.images.manifest import verify as verify_image
-from vcl_provision.images.nocloud import nocloud_iso
+from vcl_provision.images.kvm_probe import BOOT_SECTOR
+from vcl_provision.images.passwords import password_hash
+from vcl_provision.images.repository import (
+    Blob,
+    DirectBoot,
+    Disk,
+    DiskFormat,
+    DiskRole,
+    ImageDescriptor,
+    OperatingSystem,
+    Progress,
+    Repository,
+    Sink,
+    blob_of,
+    is_held,
+    open_repository,
+)
 from vcl_provision.model.faults import (
     Cancelled,
     CommandFailed,
@@ -43,8 +61,12 @@ from vcl_provision.model.steps import Step
 
 __all__ = [
     "API",
+    "BOOT_SECTOR",
+    "FW_CFG_NAME",
+    "PROPERTY_FLAGS",
     "Address",
     "Addresses",
+    "Blob",
     "Cancelled",
     "Channel",
     "CommandFailed",
@@ -54,14 +76,17 @@ __all__ = [
     "ConnectMethod",
     "ConnectPort",
     "ConnectionDropped",
+    "DirectBoot",
+    "Disk",
+    "DiskFormat",
+    "DiskRole",
     "Driver",
     "FirstBoot",
     "Found",
     "Guest",
     "GuestExec",
     "HostUnreachable",
-    "ImageFile",
-    "ImageManifest",
+    "ImageDescriptor",
     "Inventory",
     "LocalHost",
     "LocalImage",
@@ -70,17 +95,20 @@ __all__ = [
     "Metrics",
     "NoOptions",
     "NodeStatus",
+    "OperatingSystem",
     "Patience",
     "Power",
+    "Progress",
     "Provisioner",
     "Ran",
     "Reading",
     "Refused",
+    "Repository",
     "RequestState",
     "Revision",
-    "Role",
     "Seconds",
     "Secret",
+    "Sink",
     "Snapshots",
     "Step",
     "Task",
@@ -90,10 +118,17 @@ __all__ = [
     "VmHost",
     "VmProfile",
     "WrongHostKey",
-    "describe_file",
+    "blob_of",
+    "bootparams_image",
+    "fw_cfg_file",
+    "fw_cfg_secrets",
+    "guest_properties",
+    "guestinfo",
+    "is_held",
     "nocloud_iso",
+    "nocloud_vfat",
+    "oem_strings",
+    "open_repository",
     "password_hash",
-    "read_manifest",
-    "verify_image",
-    "write_manifest",
+    "pull_serial",
 ]

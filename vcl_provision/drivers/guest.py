@@ -32,6 +32,11 @@ class Guest(Driver[O], ABC):
     def post_load(self, computer: Computer, revision: Revision) -> None:
         """What each load needs: host name, time, a random administrator's password, all user-facing access closed."""
 
+    def prepare(self, computer: Computer, revision: Revision) -> None:
+        """`wait_ready`, then `post_load`. For modules that do both in fewer commands; others leave it as it is."""
+        self.wait_ready(computer)
+        self.post_load(computer, revision)
+
     @abstractmethod
     def reserve(self, computer: Computer, revision: Revision, user: User) -> None:
         """What each reservation needs before its user's account."""
@@ -46,6 +51,11 @@ class Guest(Driver[O], ABC):
     @abstractmethod
     def grant_access(self, computer: Computer, revision: Revision, user: User, address: Address) -> None:
         """Opens the connect methods' ports for the user's address, and closes what was open for another of theirs."""
+
+    def admit(self, computer: Computer, revision: Revision, user: User, address: Address) -> None:
+        """`add_user`, then `grant_access`. For modules that do both in fewer commands; others leave it as it is."""
+        self.add_user(computer, revision, user)
+        self.grant_access(computer, revision, user, address)
 
     @abstractmethod
     def revoke_access(self, computer: Computer) -> None:

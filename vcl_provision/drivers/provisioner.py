@@ -124,12 +124,12 @@ class Snapshots(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LocalImage:
-    """An image for a local lab. `recipe`: one of images/recipes, built into the repository; empty: nothing to build."""
+    """An image for a local lab. `profile`: one of `vcl build list`, built if need be; empty: nothing to build."""
 
     name: str
     os: str
     os_module: str
-    recipe: str
+    profile: str
     min_ram_mb: int
     sudo: bool
 

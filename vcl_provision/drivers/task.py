@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from vcl_provision.channels.patience import Patience
 from vcl_provision.channels.runner import Channel
+from vcl_provision.images.firstboot import FirstBoot
+from vcl_provision.images.repository import Repository, open_repository
 from vcl_provision.model.faults import Ran, Refused, Transient
-from vcl_provision.model.lab import Computer
+from vcl_provision.model.lab import Computer, VmProfile
 from vcl_provision.model.steps import Step
 
 T = TypeVar("T")
@@ -50,6 +52,26 @@ class Locks(Protocol):
     def hold(self, name: str, *, patience: Patience) -> AbstractContextManager[None]: ...
 
 
+class Pull(Protocol):
+    """Where a machine can fetch what it is told at its first boot, instead of being given it."""
+
+    def offer(self, computer: Computer, firstboot: FirstBoot, *, mac: str, patience: Patience) -> str:
+        """The address that the machine with this MAC fetches it from, once. As secret as what lies there.
+
+        Offering it again withdraws what was offered before. Raises Refused, TimedOut, Cancelled.
+        """
+        ...
+
+
+class NoPull:
+    """There is no such place."""
+
+    def offer(self, computer: Computer, *_: object, **__: object) -> str:
+        """See Pull. Refuses."""
+        said = f"{computer.name} is to fetch what it is told, and this management node offers nothing"
+        raise Refused(said, "set pull_listen in [firstboot] of vcld.toml, or another first_boot in its VM profile")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """One piece of work, as its module sees it. `owner` is the tag for whatever is made: ours, and of this lab.
@@ -66,6 +88,7 @@ class Task:
     guests: Guests
     kept: Kept
     locks: Locks
+    pull: Pull = field(default_factory=NoPull)
 
     def say(self, step: Step, info: str = "") -> None:
         """Tells people what is done now."""
@@ -84,6 +107,11 @@ class Task:
     ) -> Ran:
         """Runs a command on the management node. Raises CommandFailed, TimedOut, Cancelled."""
         return self.local.run(argv, patience=self.patience, stdin=stdin, changes=changes, accept=accept)
+
+    def repository(self, profile: VmProfile) -> Repository:
+        """Where a VM host's images come from; its connection is kept. Raises Refused for an address that is none."""
+        address = profile.repository_path
+        return self.kept.get(f"repository {address}", lambda: open_repository(address), Repository.close)
 
     def wait_until(self, ask: Callable[[], T | None], what: str, *, at_most: float | None = None, hint: str = "") -> T:
         """Asks until the answer is true; `what` completes "waited N s for ...". Raises TimedOut, Cancelled."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from vcl_provision.drivers import (
@@ -57,35 +58,34 @@ class Linux(Guest[Options]):
     add_user_in = RequestState.RESERVED
 
     def wait_ready(self, computer: Computer) -> None:
-        patience = self.task.patience.at_most(self.options.ready)
-        try:
-            self._run(computer, "ready", patience=patience, changes=False)
-        except TimedOut as late:
-            hint = "look at its console: a unit that systemd-user-sessions waits for does not come up"
-            raise TimedOut(f"{computer.name} answers but lets no users log in: {late.said}", hint) from late
+        with _lets_users_in(computer):
+            self._run(computer, "ready", patience=self._until_ready, changes=False)
 
     def post_load(self, computer: Computer, revision: Revision) -> None:
-        name = host_name(computer.name) if revision.set_hostname else ""
-        # Random, kept nowhere; hashed here, since an emulated machine would take a second for it.
-        root = password_hash(Secret(secrets.token_urlsafe(24)))
-        self._run(computer, "post_load", name, str(round(time.time())), stdin=f"root:{root.reveal()}\n")
+        arguments, root = _after_load(computer, revision)
+        self._run(computer, "post_load", *arguments, stdin=root)
+
+    def prepare(self, computer: Computer, revision: Revision) -> None:
+        arguments, root = _after_load(computer, revision)
+        with _lets_users_in(computer):
+            self._run(computer, "prepare", *arguments, stdin=root, patience=self._until_ready)
 
     def reserve(self, computer: Computer, revision: Revision, user: User) -> None:
         """Nothing: accounts are made when the user acknowledges, and post_load has closed the gate."""
 
     def add_user(self, computer: Computer, revision: Revision, user: User) -> None:
-        name, keys = user_name(user), [key_line(line) for line in user.keys]
-        password = password_hash(user.password).reveal() if user.password else ""
-        if not keys and not password:
-            raise Refused(f"{name} has neither an ssh key nor a password", "give the user a key: nobody could log in")
-        self.task.record("delete_user", scope="reservation", user_name=name)
-        arguments = (name, "" if user.uid is None else str(user.uid), "sudo" if revision.sudo else "")
-        self._run(computer, "add_user", *arguments, stdin="\n".join((password, *keys, "")), about=name)
+        arguments, secret = self._account(revision, user)
+        self._run(computer, "add_user", *arguments, stdin=secret, about=user.name)
 
     def grant_access(self, computer: Computer, revision: Revision, user: User, address: Address) -> None:
-        methods = tuple(revision.connect_methods)
-        gate = gate_arguments(address, methods)
-        self._run(computer, "grant_access", services(methods), *gate, about=" ".join(gate))
+        gate = _gate(revision, address)
+        self._run(computer, "grant_access", *gate, about=" ".join(gate[1:]))
+
+    def admit(self, computer: Computer, revision: Revision, user: User, address: Address) -> None:
+        gate = _gate(revision, address)
+        arguments, secret = self._account(revision, user)
+        about = " ".join((user.name, *gate[1:]))
+        self._run(computer, "admit", *arguments, *gate, stdin=secret, about=about)
 
     def revoke_access(self, computer: Computer) -> None:
         self._run(computer, "access", about="closed")
@@ -133,6 +133,20 @@ class Linux(Guest[Options]):
     def shutdown(self, computer: Computer) -> None:
         self._going_down(computer, "shutdown")
 
+    @property
+    def _until_ready(self) -> Patience:
+        return self.task.patience.at_most(self.options.ready)
+
+    def _account(self, revision: Revision, user: User) -> tuple[Sequence[str], str]:
+        """Arguments and standard input of scripts/add_user.sh; the undo is written down. Raises Refused."""
+        name, keys = user_name(user), [key_line(line) for line in user.keys]
+        password = password_hash(user.password).reveal() if user.password else ""
+        if not keys and not password:
+            raise Refused(f"{name} has neither an ssh key nor a password", "give the user a key: nobody could log in")
+        self.task.record("delete_user", scope="reservation", user_name=name)
+        uid = "" if user.uid is None else str(user.uid)
+        return (name, uid, "sudo" if revision.sudo else ""), "\n".join((password, *keys, ""))
+
     def _going_down(self, computer: Computer, name: str) -> None:
         try:
             self._run(computer, name)
@@ -175,6 +189,30 @@ class Linux(Guest[Options]):
             said = ran.stderr.strip().splitlines()
             raise Refused(f"{computer.name}: {said[-1] if said else name}", "correct the image, or what is asked of it")
         return ran
+
+
+@contextmanager
+def _lets_users_in(computer: Computer) -> Generator[None]:
+    """Says what a guest whose time is over was waited for."""
+    try:
+        yield
+    except TimedOut as late:
+        hint = "look at its console: a unit that systemd-user-sessions waits for does not come up"
+        raise TimedOut(f"{computer.name} answers but lets no users log in: {late.said}", hint) from late
+
+
+def _after_load(computer: Computer, revision: Revision) -> tuple[Sequence[str], str]:
+    """Arguments and standard input of scripts/post_load.sh. Root's password is random, kept nowhere, and hashed here,
+    since an emulated machine would take a second for it."""
+    name = host_name(computer.name) if revision.set_hostname else ""
+    root = password_hash(Secret(secrets.token_urlsafe(24)))
+    return (name, str(round(time.time()))), f"root:{root.reveal()}\n"
+
+
+def _gate(revision: Revision, address: Address) -> Sequence[str]:
+    """Arguments of scripts/grant_access.sh: services, address, ports. Raises Refused."""
+    methods = tuple(revision.connect_methods)
+    return services(methods), *gate_arguments(address, methods)
 
 
 MODULE = Linux

@@ -3,7 +3,8 @@
 A VM host's address is a libvirt URI (`qemu:///system`, `qemu+ssh://root@host/system`, `qemu+unix:///system?socket=...`)
 or a host name, which means qemu+ssh as root. Its VM profile says where things lie on it: `datastore_path` for masters,
 `vm_path` for machines' disks, `network` a libvirt network or `bridge:NAME`, overrides as `hardware.Hardware` lists
-them; `repository_path` is the management node's. A machine is named for its computer and marked in its metadata.
+them; `repository_path` is a folder of the management node, or an address (docs/images.md). A machine is named for its
+computer and marked in its metadata.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ from vcl_provision.drivers import (
     TimedOut,
     Transient,
     VmHost,
-    read_manifest,
 )
 
 from . import capturing, evidence, local_host, networks, slots, snapshots, volumes
@@ -75,7 +75,7 @@ class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Metrics, Sn
     def node_status(self, computer: Computer, revision: Revision) -> NodeStatus:
         host = _host_of(computer)
         with self._connected(host) as connection:
-            held = not computer.tainted and evidence.holds(connection, computer, revision, host, self.task.owner)
+            held = not computer.tainted and evidence.holds(connection, self.task, computer, revision, host)
         if not held or not self._answers(computer, host):
             return NodeStatus.RELOAD
         return NodeStatus.READY if computer.prepared else NodeStatus.POST_LOAD
@@ -83,7 +83,7 @@ class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Metrics, Sn
     def does_image_exist(self, revision: Revision, host: VmHost | None) -> bool:
         host = _given(host)
         try:
-            master = master_of(revision, host)
+            master = master_of(self.task, revision, host)
         except Refused:
             return False
         with self._datastore(host) as datastore:
@@ -91,16 +91,13 @@ class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Metrics, Sn
 
     def retrieve_image(self, revision: Revision, host: VmHost | None) -> None:
         host = _given(host)
-        master = master_of(revision, host)
+        master = master_of(self.task, revision, host)
         with self._datastore(host) as datastore:
-            if datastore.holds(master):
-                return
-            with self.task.locks.hold(f"master {host.name} {master.folder}", patience=self.task.patience):
-                if not datastore.holds(master):  # not fetched by somebody else meanwhile
-                    datastore.put(master, self.task.patience)
+            if not datastore.holds(master):
+                datastore.put(self.task, host, master)
 
     def get_image_size(self, revision: Revision, host: VmHost | None) -> int:
-        return read_manifest(Path(_given(host).profile.repository_path, revision.name)).size_bytes
+        return self.task.repository(_given(host).profile).get(revision.name).size_bytes
 
     def load(self, computer: Computer, revision: Revision, firstboot: FirstBoot) -> None:
         host = _host_of(computer)
@@ -113,7 +110,7 @@ class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Metrics, Sn
             host=host,
             revision=revision,
             firstboot=firstboot,
-            master=master_of(revision, host),
+            master=master_of(self.task, revision, host),
             hardware=hardware,
             accelerator=self._accelerator(host, hardware),
         )
@@ -127,16 +124,15 @@ class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Metrics, Sn
 
     def capture(self, computer: Computer, revision: Revision) -> None:
         host = _host_of(computer)
-        repository = Path(host.profile.repository_path)
+        repository = self.task.repository(host.profile)
         patience = self.task.patience
         off = f"{computer.name} to be off"
         patience.until(lambda: self._is_off(computer, host), off, hint="shut it down from inside")
         with self.task.locks.hold(f"capture {revision.name}", patience=patience), self._connected(host) as connection:
-            partial = capturing.partial_of(repository / revision.name)
-            self.task.record("discard", scope="reservation", path=str(partial))
+            self.task.record("discard", scope="reservation", path=str(capturing.scratch_of(repository, revision)))
             domain = slots.needed_domain(connection, computer.name, self.task.owner)
-            source = capturing.source_of(domain, repository, fetch=not is_local(host.address))
-            capturing.capture(self.task, source, repository, revision, self.options.capture_compression)
+            machine = capturing.captured(domain, repository, fetch=not is_local(host.address))
+            capturing.capture(self.task, machine, repository, revision, self.options.capture_compression)
 
     def control_VM(self, computer: Computer, action: Power) -> None:
         host = _host_of(computer)

@@ -15,9 +15,10 @@ class Hardware:
     """The overrides of a VM profile; every default is what a Linux guest does best with.
 
     `accelerator` kvm, tcg or auto (a real boot decides), empty: the module's setting. `machine` is QEMU's machine type.
-    `cpu_mode` empty: host-model under KVM, maximum under TCG. `cache` of the system disk. `extra_memory_mb` on top of
-    the computer's. `console`: `log` keeps on the VM host what the guest writes to its serial port, `pty` does not,
-    `none` has no port. `video` none, or a card shown by VNC on the VM host's own 127.0.0.1.
+    `cpu_mode` empty: host-model under KVM; under TCG maximum, but for what is slow to emulate. `cache` of the system
+    disk. `extra_memory_mb` on top of the computer's. `console`: `log` keeps on the VM host what the guest writes to its
+    serial port, `pty` does not, `none` has no port. `first_boot` is the carrier of what the machine is told. `video`
+    none, or a card shown by VNC on the VM host's own 127.0.0.1.
     """
 
     accelerator: str = ""
@@ -28,6 +29,7 @@ class Hardware:
     cache: str = "writeback"
     extra_memory_mb: int = 0
     console: str = "log"
+    first_boot: str = "nocloud"
     video: str = "none"
 
 
@@ -38,8 +40,11 @@ _WORDS: Mapping[str, frozenset[str]] = {
     "nic_model": frozenset({"virtio", "e1000", "e1000e", "rtl8139", "vmxnet3"}),
     "cache": frozenset({"none", "writeback", "writethrough", "directsync", "unsafe", "default"}),
     "console": frozenset({"log", "pty", "none"}),
+    "first_boot": frozenset({"nocloud", "vfat", "bootparams", "fw_cfg", "smbios", "pull"}),
     "video": frozenset({"none", "virtio", "vga", "qxl", "cirrus"}),
 }
+_SMALL_DISKS, _THEIR_BUSES = {"vfat", "bootparams"}, {"virtio", "scsi", "usb"}
+"""What has sectors of 512 bytes is no CD, and QEMU's IDE and SATA disks cannot be read-only."""
 _MACHINE = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
 
 
@@ -52,7 +57,11 @@ def hardware_of(profile: VmProfile) -> Hardware:
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
             raise Refused(f"VM profile {profile.name} has an unknown override {name!r}", hint)
         _check(profile, name, value)
-    return Hardware(**profile.overrides)  # type: ignore[arg-type]  # each value was checked just now
+    hardware = Hardware(**profile.overrides)  # type: ignore[arg-type]  # each value was checked just now
+    if hardware.first_boot in _SMALL_DISKS and hardware.bus not in _THEIR_BUSES:
+        said = f"VM profile {profile.name} cannot have first_boot {hardware.first_boot!r} on the bus {hardware.bus}"
+        raise Refused(said, f"take first_boot nocloud, or one of the buses {', '.join(sorted(_THEIR_BUSES))}")
+    return hardware
 
 
 def _check(profile: VmProfile, name: str, value: object) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import re
@@ -26,7 +27,7 @@ from collections.abc import Callable, Generator, Iterator
 from ipaddress import ip_network
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 PLACES = {
     "etc": "/etc/libvirt",
@@ -65,6 +66,9 @@ _CHAINS = (
     *(("filter", "FORWARD", chain) for chain in ("LIBVIRT_FWX", "LIBVIRT_FWI", "LIBVIRT_FWO")),
     *((table, "POSTROUTING", "LIBVIRT_PRT") for table in ("nat", "mangle")),
 )
+_SHARED = Path("/proc/self/ns/net")
+"""Each keeper holds a shared lock on it: chains and places go with the last one, and none begins meanwhile."""
+_MADE = ".made-for-a-lab"  # in a place that was not there; to remove one takes it from all daemons that mounted on it
 _SET_CHILD_SUBREAPER, _GRACE = 36, 15.0  # the first: prctl(2)
 
 
@@ -75,8 +79,11 @@ def socket_of(folder: Path) -> Path:
 
 def keeper_of(folder: Path) -> int | None:
     """The living keeper's process id: what the file says, if that process still is the one that wrote it."""
-    said = _noted(folder / "keeper.json", {"pid": 0, "started": ""})
-    return said["pid"] if said["started"] and _started(said["pid"]) == said["started"] else None
+    try:
+        said = json.loads((folder / "keeper.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return said["pid"] if said["started"] == _started(said["pid"]) else None
 
 
 def take_down(folder: Path) -> None:
@@ -88,7 +95,8 @@ def take_down(folder: Path) -> None:
             select.select([fd], [], [], 2 * _GRACE)
     elif any(daemon_processes(folder)):
         _ask_all_to_end(folder, _wait)
-    _clear(folder, _wait)
+    with _SHARED.open("rb") as shared:
+        _clear(folder, _wait, shared)
 
 
 def daemon_processes(folder: Path) -> Iterator[int]:
@@ -103,12 +111,13 @@ def main(folder: Path, watched: int | None) -> int:
     """Starts the daemon and stays until told to end, the watched process ends, or the daemon will not live."""
     ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     heard = _signals()
-    _prepare(folder)
-    with _process(watched or os.getpid()) as life:
+    with _SHARED.open("rb") as shared, _process(watched or os.getpid()) as life:
+        fcntl.flock(shared, fcntl.LOCK_SH)
+        _prepare(folder)
         while _lives(_start(folder), heard, life):
             pass
-    _ask_all_to_end(folder, _reap)
-    _clear(folder, _reap)
+        _ask_all_to_end(folder, _reap)
+        _clear(folder, _reap, shared)
     return 0
 
 
@@ -132,14 +141,11 @@ def _prepare(folder: Path) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
     for name, text in _CONF.items():
         (folder / "etc" / name).write_text(text, encoding="utf-8")
-    made = _noted(folder / "made.json", {"places": []})
-    for place in PLACES.values():
-        if not Path(place).exists():
-            made["places"].append(place)
-            Path(place).mkdir(parents=True)
-    (folder / "made.json").write_text(json.dumps(made), encoding="utf-8")
-    noted = {"pid": os.getpid(), "started": _started(os.getpid())}
-    (folder / "keeper.json").write_text(json.dumps(noted), encoding="utf-8")
+    for place in map(Path, PLACES.values()):
+        with contextlib.suppress(FileExistsError):
+            place.mkdir(parents=True)
+            (place / _MADE).touch()
+    (folder / "keeper.json").write_text(json.dumps({"pid": os.getpid(), "started": _started(os.getpid())}))
 
 
 def _start(folder: Path) -> subprocess.Popen[bytes]:
@@ -201,20 +207,18 @@ def _end_all(folder: Path) -> None:
                 thing.destroy()
 
 
-def _clear(folder: Path, meanwhile: Callable[[], object]) -> None:
-    """What gentle ways left: processes are killed, bridges and empty chains removed, places taken back."""
+def _clear(folder: Path, meanwhile: Callable[[], object], shared: BinaryIO) -> None:
+    """What gentle ways left: processes are killed, bridges removed; and if nobody is left, what all share."""
     _kill(folder, meanwhile)
     for network in (folder / "run" / "network").glob("*.xml"):
         _remove_network(network.read_text(encoding="utf-8", errors="replace"))
-    if not _other_daemons():
-        _remove_chains()
-    for place in _noted(folder / "made.json", {"places": []})["places"]:
-        with contextlib.suppress(OSError):
-            Path(place).rmdir()
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(shared, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _other_daemons():
+            _remove_shared()
     for name in set(PLACES) - {"cache"}:
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("made.json", "keeper.json"):
-        (folder / name).unlink(missing_ok=True)
+    (folder / "keeper.json").unlink(missing_ok=True)
 
 
 def _kill(folder: Path, meanwhile: Callable[[], object]) -> None:
@@ -245,13 +249,17 @@ def _other_daemons() -> bool:
     return bool({_program(entry) for entry in Path("/proc").glob("[0-9]*")} & {"libvirtd", "virtnetworkd"})
 
 
-def _remove_chains() -> None:
+def _remove_shared() -> None:
     """libvirt leaves its chains behind, empty. Each daemon makes them at its start: without one they serve nobody."""
     for program, (table, built_in, chain) in product(("iptables", "ip6tables"), _CHAINS):
         to = (program, "-w", "-t", table)
         if _output(*to, "-S", chain) == f"-N {chain}\n":
             _output(*to, "-D", built_in, "-j", chain)
             _output(*to, "-X", chain)
+    for place in map(Path, PLACES.values()):
+        with contextlib.suppress(OSError):  # not one of ours, or somebody's by now
+            (place / _MADE).unlink()
+            place.rmdir()
 
 
 def _output(*argv: str) -> str | None:
@@ -286,13 +294,6 @@ def _started(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except OSError:
         return ""
-
-
-def _noted(path: Path, otherwise: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return otherwise | json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return otherwise
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from vcl_provision.drivers import HostUnreachable, LocalImage, LocalLab, LocalSlot, Patience, Refused
+from vcl_provision.drivers import HostUnreachable, LocalImage, LocalLab, LocalSlot, Patience, Refused, TimedOut
 
 from . import keeper, networks, slots, volumes
 from .accelerator import kvm_works
@@ -42,11 +42,13 @@ _IMAGE = LocalImage(
     name="debian12",
     os="Debian GNU/Linux 12 (bookworm)",
     os_module="linux",
-    recipe="debian12",
+    profile="debian12",
     min_ram_mb=512,
     sudo=True,
 )
 _MOST_SLOTS = 200
+_ENDS = 30.0
+"""Seconds that a keeper may take to end."""
 _children: dict[Path, int] = {}
 """Keepers that this process started, by their lab's folder."""
 
@@ -151,9 +153,10 @@ def _keep(folder: Path, watched: int | None) -> None:
 
 
 def _reap(folder: Path) -> None:
-    """A keeper of ours that has ended stays as a zombie until it is asked for."""
+    """One that has ended stays as a zombie until it is asked for; one that ends by itself is waited for."""
     if child := _children.pop(folder, None):
-        os.waitpid(child, os.WNOHANG)
+        with contextlib.suppress(TimedOut):
+            Patience(_ENDS).until(lambda: os.waitpid(child, os.WNOHANG)[0], "the keeper to end", every=0.02)
 
 
 @contextlib.contextmanager

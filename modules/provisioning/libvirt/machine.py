@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from xml.etree.ElementTree import Element, SubElement, fromstring, register_namespace, tostring
 
-from vcl_provision.drivers import Refused
+from vcl_provision.drivers import FW_CFG_NAME, Refused
 
 from .binding import libvirt
 from .connections import found
@@ -13,6 +14,12 @@ from .hardware import Hardware
 
 NAMESPACE = "urn:vcl_provision:machine:1"
 register_namespace("vcl", NAMESPACE)
+_OTHERS = "cdefghijklmnopqrstuvwxyz"
+"""Letters of disks after the system's and the one that says who the machine is."""
+
+SLOW_EMULATED = ("la57", "erms", "fsrm", "svm")
+"""What QEMU can emulate and a guest is better off without: page tables of five levels are one more look for each
+address, and string instructions that are fast in silicon go byte by byte. A systemd guest boots a seventh faster."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +37,35 @@ class Mark:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DirectBoot:
-    """A kernel that the hypervisor starts itself; paths on the VM host."""
+class Kernel:
+    """A kernel that the hypervisor starts itself; paths on the VM host. `initrd` is empty if it needs none."""
 
     kernel: str
     initrd: str
     command_line: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attached:
+    """A disk as the machine has it: a file of the VM host, its own or, if it is only read, everybody's."""
+
+    path: str
+    format: str = "qcow2"
+    readonly: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carried:
+    """What brings a machine what it is told: a read-only disk, a file handed over by QEMU, strings, a serial number.
+
+    Paths are the VM host's. `optical`: a CD where the bus has them. Anybody there can see strings and serial number.
+    """
+
+    seed: str = ""
+    optical: bool = False
+    fw_cfg: str = ""
+    oem_strings: Sequence[str] = ()
+    serial: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +80,13 @@ class Machine:
     accelerator: str
     memory_mb: int
     cpus: int
-    disk: str
-    seed: str
+    disks: Sequence[Attached]
+    carried: Carried
     network: str
     mac: str
     console: str
     hardware: Hardware
-    boot: DirectBoot | None = None
+    boot: Kernel | None = None
 
 
 def describe(machine: Machine) -> str:
@@ -67,10 +97,11 @@ def describe(machine: Machine) -> str:
     _add(root, "memory", str(machine.memory_mb + machine.hardware.extra_memory_mb), unit="MiB")
     _add(root, "vcpu", str(machine.cpus))
     _boot(root, machine)
+    _sysinfo(root, machine.carried)
     features = _add(root, "features")
     _add(features, "acpi")
     _add(features, "apic")
-    _add(root, "cpu", mode=machine.hardware.cpu_mode or ("host-model" if machine.accelerator == "kvm" else "maximum"))
+    _cpu(root, machine)
     _add(root, "clock", offset="utc")
     _add(root, "on_crash", "destroy")
     _devices(_add(root, "devices"), machine)
@@ -96,35 +127,74 @@ def read_mark(text: str) -> Mark | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Disk:
-    """The system disk that a machine really has: its file, and the file beneath it."""
+    """A disk that a machine really has and writes to: its file, and the file beneath it."""
 
     path: str
     backing: str
 
 
-def disk_of(description: str) -> Disk:
-    """Reads it from a domain's description. Raises Refused if the machine has no disk in a file."""
+def disks_of(description: str) -> list[Disk]:
+    """Reads them from a domain's description, in its order."""
+    found_there: list[Disk] = []
     for disk in fromstring(description).iterfind("./devices/disk[@device='disk']"):  # noqa: S314 - libvirt wrote it
         source, backing = disk.find("source"), disk.find("backingStore/source")
         if disk.find("readonly") is None and source is not None:
-            return Disk(path=source.get("file", ""), backing="" if backing is None else backing.get("file", ""))
-    raise Refused("the machine has no disk", "load it again")
+            beneath = "" if backing is None else backing.get("file", "")
+            found_there.append(Disk(path=source.get("file", ""), backing=beneath))
+    return found_there
+
+
+def disk_of(description: str) -> Disk:
+    """The system's, which is the first. Raises Refused if the machine has no disk in a file."""
+    there = disks_of(description)
+    if not there:
+        raise Refused("the machine has no disk", "load it again")
+    return there[0]
+
+
+def _cpu(root: Element, machine: Machine) -> None:
+    if machine.hardware.cpu_mode or machine.accelerator == "kvm":
+        _add(root, "cpu", mode=machine.hardware.cpu_mode or "host-model")
+        return
+    cpu = _add(root, "cpu", mode="maximum")
+    for name in SLOW_EMULATED:
+        _add(cpu, "feature", policy="disable", name=name)
 
 
 def _boot(root: Element, machine: Machine) -> None:
     os = _add(root, "os")
     _add(os, "type", "hvm", machine=machine.hardware.machine)
+    if machine.carried.oem_strings or machine.carried.serial:
+        _add(os, "smbios", mode="sysinfo")
     if machine.boot is None:
         _add(os, "boot", dev="hd")
         return
     _add(os, "kernel", machine.boot.kernel)
-    _add(os, "initrd", machine.boot.initrd)
+    if machine.boot.initrd:
+        _add(os, "initrd", machine.boot.initrd)
     _add(os, "cmdline", machine.boot.command_line)
 
 
+def _sysinfo(root: Element, carried: Carried) -> None:
+    if carried.fw_cfg:
+        _add(_add(root, "sysinfo", type="fwcfg"), "entry", name=FW_CFG_NAME, file=carried.fw_cfg)
+    if not carried.oem_strings and not carried.serial:
+        return
+    smbios = _add(root, "sysinfo", type="smbios")
+    if carried.serial:
+        _add(_add(smbios, "system"), "entry", carried.serial, name="serial")
+    if carried.oem_strings:
+        strings = _add(smbios, "oemStrings")
+        for string in carried.oem_strings:
+            _add(strings, "entry", string)
+
+
 def _devices(devices: Element, machine: Machine) -> None:
-    _system_disk(devices, machine)
+    system, *others = machine.disks
+    _disk(devices, machine, system, letter="a")
     _seed_disk(devices, machine)
+    for letter, disk in zip(_OTHERS, others, strict=False):
+        _disk(devices, machine, disk, letter=letter)
     _nic(devices, machine)
     _console(devices, machine)
     channel = _add(devices, "channel", type="unix")
@@ -134,19 +204,23 @@ def _devices(devices: Element, machine: Machine) -> None:
     _video(devices, machine.hardware.video)
 
 
-def _system_disk(devices: Element, machine: Machine) -> None:
+def _disk(devices: Element, machine: Machine, attached: Attached, *, letter: str) -> None:
     disk = _add(devices, "disk", type="file", device="disk")
-    _add(disk, "driver", name="qemu", type="qcow2", cache=machine.hardware.cache, discard="unmap")
-    _add(disk, "source", file=machine.disk)
-    _add(disk, "target", dev=f"{_letters(machine.hardware.bus)}a", bus=machine.hardware.bus)
+    _add(disk, "driver", name="qemu", type=attached.format, cache=machine.hardware.cache, discard="unmap")
+    _add(disk, "source", file=attached.path)
+    _add(disk, "target", dev=f"{_letters(machine.hardware.bus)}{letter}", bus=machine.hardware.bus)
+    if attached.readonly:
+        _add(disk, "readonly")
 
 
 def _seed_disk(devices: Element, machine: Machine) -> None:
     """A plain read-only disk where the guest has virtio anyway, else a CD on the bus that it boots from."""
-    bus = machine.hardware.bus
-    disk = _add(devices, "disk", type="file", device="disk" if bus == "virtio" else "cdrom")
+    bus, carried = machine.hardware.bus, machine.carried
+    if not carried.seed:
+        return
+    disk = _add(devices, "disk", type="file", device="cdrom" if carried.optical and bus != "virtio" else "disk")
     _add(disk, "driver", name="qemu", type="raw")
-    _add(disk, "source", file=machine.seed)
+    _add(disk, "source", file=carried.seed)
     _add(disk, "target", dev=f"{_letters(bus)}b", bus=bus)
     _add(disk, "readonly")
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vcl_provision.drivers import Computer, FirstBoot, Revision, Role, Step, Task, VmHost, nocloud_iso
+from vcl_provision.drivers import (
+    Computer,
+    Disk,
+    DiskRole,
+    FirstBoot,
+    ImageDescriptor,
+    Revision,
+    Step,
+    Task,
+    VmHost,
+)
 
 from . import networks, volumes
 from .binding import libvirt
+from .carrying import Carrier
 from .hardware import Hardware
-from .machine import DirectBoot, Machine, Mark, describe
+from .machine import Attached, Carried, Kernel, Machine, Mark, describe
 from .masters import Master
 
 
@@ -30,17 +42,15 @@ def make(connection: libvirt.virConnect, task: Task, order: Order, *, autostart:
     """Makes and starts it in an empty slot. Cut off anywhere, what was made is found by its name and owner tag."""
     pool = volumes.pool_at(connection, order.host.profile.vm_path)
     task.say(Step.TRANSFERVM)
-    disk = _disk(pool, task.owner, order.master)
-    seed = volumes.put_bytes(
-        connection, pool, volumes.file_name(task.owner, volumes.SEED), nocloud_iso(order.firstboot)
-    )
+    disks = _disks(pool, task.owner, order.master)
+    mac = networks.mac_of(order.computer, task.owner)
+    carried = Carrier(connection, pool, task, mac=mac).carry(order.hardware.first_boot, order.firstboot)
     console = _console(pool, task.owner, order.hardware)
     task.say(Step.VMSETUPCONFIG)
-    mac = networks.mac_of(order.computer, task.owner)
     network = order.host.profile.network
     if not networks.is_bridge(network):
         networks.fix_lease(connection, network, mac=mac, address=order.computer.private_address)
-    description = describe(_machine(task.owner, order, disk=disk, seed=seed, console=console, mac=mac))
+    description = describe(_machine(task.owner, order, disks=disks, carried=carried, console=console, mac=mac))
     domain = connection.defineXML(description)
     domain.setAutostart(int(autostart))
     task.say(Step.STARTVM)
@@ -48,14 +58,23 @@ def make(connection: libvirt.virConnect, task: Task, order: Order, *, autostart:
     return domain
 
 
-def _disk(pool: libvirt.virStoragePool, owner: str, master: Master) -> str:
-    return volumes.make_overlay(
-        pool,
-        volumes.file_name(owner, volumes.DISK),
-        master=master.path(Role.DISK),
-        master_format=master.disk_format,
-        size=master.manifest.virtual_size_bytes,
-    )
+def _disks(pool: libvirt.virStoragePool, owner: str, master: Master) -> list[Attached]:
+    """An overlay for what the machine writes to; what it only reads, all machines read from the master itself."""
+    attached: list[Attached] = []
+    for number, disk in enumerate(system_first(master.descriptor)):
+        path, kind = master.path(disk.blob), str(disk.format)
+        if disk.role is DiskRole.APPLICATION:
+            attached.append(Attached(path=path, format=kind, readonly=True))
+            continue
+        name = volumes.file_name(owner, volumes.disk_kind(number))
+        overlay = volumes.make_overlay(pool, name, master=path, master_format=kind, size=disk.virtual_bytes)
+        attached.append(Attached(path=overlay))
+    return attached
+
+
+def system_first(descriptor: ImageDescriptor) -> list[Disk]:
+    """Its firmware boots from the first one; the others keep their order."""
+    return sorted(descriptor.disks, key=lambda disk: disk.role is not DiskRole.SYSTEM)
 
 
 def _console(pool: libvirt.virStoragePool, owner: str, hardware: Hardware) -> str:
@@ -64,7 +83,9 @@ def _console(pool: libvirt.virStoragePool, owner: str, hardware: Hardware) -> st
     return volumes.make_empty(pool, volumes.file_name(owner, volumes.CONSOLE)).path()
 
 
-def _machine(owner: str, order: Order, *, disk: str, seed: str, console: str, mac: str) -> Machine:
+def _machine(
+    owner: str, order: Order, *, disks: Sequence[Attached], carried: Carried, console: str, mac: str
+) -> Machine:
     revision, computer = order.revision, order.computer
     mark = Mark(
         owner=owner,
@@ -79,8 +100,8 @@ def _machine(owner: str, order: Order, *, disk: str, seed: str, console: str, ma
         accelerator=order.accelerator,
         memory_mb=computer.ram_mb,
         cpus=computer.cpus,
-        disk=disk,
-        seed=seed,
+        disks=disks,
+        carried=carried,
         network=order.host.profile.network,
         mac=mac,
         console=console,
@@ -89,8 +110,8 @@ def _machine(owner: str, order: Order, *, disk: str, seed: str, console: str, ma
     )
 
 
-def _boot(master: Master) -> DirectBoot | None:
-    kernel, initrd = master.path(Role.KERNEL), master.path(Role.INITRD)
-    if not kernel:
+def _boot(master: Master) -> Kernel | None:
+    boot = master.descriptor.boot
+    if boot is None:
         return None
-    return DirectBoot(kernel=kernel, initrd=initrd, command_line=master.manifest.kernel_command_line)
+    return Kernel(kernel=master.path(boot.kernel), initrd=master.path(boot.initrd), command_line=boot.command_line)

@@ -1,212 +1,182 @@
-"""Masters: read-only copies of images on a VM host, under the disks of all machines loaded from them.
+"""Masters: the contents of images on a VM host, read-only, under the disks of all machines loaded from them.
 
-A master is a folder `REVISION.CONTENT` under the profile's datastore path, made like the image's in the repository.
-Named for its content it is never changed, only there or not; `image.json` comes last, after every byte was verified.
+Each is a file in the profile's datastore, named by its SHA-256: there once, however many images have it. It is whole if
+it has its length: here because it gets its name then, on another machine because its last byte is written last.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import hashlib
-import os
-import shutil
+import os.path
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from vcl_provision.drivers import (
-    ImageFile,
-    ImageManifest,
-    Patience,
-    Refused,
+    Blob,
+    Disk,
+    ImageDescriptor,
+    Progress,
+    Repository,
     Revision,
-    Role,
+    Sink,
+    Step,
+    Task,
     VmHost,
-    read_manifest,
-    verify_image,
+    is_held,
 )
 
 from .binding import libvirt, numbers
 from .connections import found
-from .volumes import existing_pool, finished, full, gone_if_unfinished, make_empty, pool_at, remove_file, room_for, send
+from .volumes import CHUNK, existing_pool, finished, make_empty, pool_at, remove_file, require_room, room_for, send
 
-MANIFEST = "image.json"
-_CHUNK = 1 << 20
-_FICLONE = 0x40049409  # ioctl_ficlone(2)
+_LONG = 1 << 30
+"""Bytes that take long enough to be told of."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Master:
-    """A revision as it lies, or is to lie, on a VM host."""
+    """A revision as it lies, or is to lie, on a VM host: in `folder`, its datastore."""
 
-    manifest: ImageManifest
-    source: Path
+    descriptor: ImageDescriptor
+    repository: Repository
     folder: str
 
-    def path(self, role: Role) -> str:
-        """Where a file is on the VM host; empty if the image has none for this role."""
-        file = self.manifest.file(role)
-        return f"{self.folder}/{file.name}" if file else ""
+    def path(self, blob: Blob | None) -> str:
+        """Where a content is on the VM host; empty for none."""
+        return f"{self.folder}/{blob.sha256}" if blob else ""
 
     @property
-    def disk_format(self) -> str:
-        """QEMU's word for the format of its disk."""
-        return disk_file(self.manifest).format
+    def system_disk(self) -> Disk:
+        return self.descriptor.system_disk
 
 
-def disk_file(manifest: ImageManifest) -> ImageFile:
-    """Its system disk; a manifest without one is not read as one."""
-    return next(file for file in manifest.files if file.role is Role.DISK)
+def master_of(task: Task, revision: Revision, host: VmHost) -> Master:
+    """What the repository says of the revision. Raises Refused if it has no such image, Transient if it is away."""
+    repository = task.repository(host.profile)
+    descriptor = repository.get(revision.name)
+    return Master(descriptor=descriptor, repository=repository, folder=os.path.normpath(host.profile.datastore_path))
 
 
-def master_of(revision: Revision, host: VmHost) -> Master:
-    """What the repository says of the revision. Raises Refused if it has no such image."""
-    source = Path(host.profile.repository_path, revision.name)
-    manifest = read_manifest(source)
-    content = hashlib.sha256((source / MANIFEST).read_bytes()).hexdigest()[:12]
-    folder = os.path.normpath(f"{host.profile.datastore_path}/{revision.name}.{content}")
-    return Master(manifest=manifest, source=source, folder=folder)
+def told(task: Task) -> Progress:
+    """Says every tenth of a transfer that people may have to wait for."""
+    said = 0
+
+    def hear(done: int, total: int) -> None:
+        nonlocal said
+        tenth = done * 10 // total if total >= _LONG else 0
+        if tenth > said:
+            said = tenth
+            task.say(Step.COPYFROMPARTNER, f"{tenth * 10} %")
+
+    return hear
 
 
 class Datastore(Protocol):
     """Where masters lie."""
 
     def holds(self, master: Master) -> bool:
-        """Is it there whole: verified once, sizes still right."""
+        """Is all of it there whole: verified when it came, lengths still right."""
         ...
 
-    def put(self, master: Master, patience: Patience) -> None:
-        """Copies and verifies it, under the master's lock. Raises Refused for a damaged source, a full disk."""
+    def put(self, task: Task, host: VmHost, master: Master) -> None:
+        """Brings and verifies what is missing. Raises Refused for a damaged repository, a full disk."""
         ...
 
 
 class LocalDatastore:
-    """On this machine: a reflink or a hard link where the file system can, so O(1) but for the one verification."""
+    """On this machine: blocks or files shared with the repository where that can be, so O(1) but for the sums."""
 
     def holds(self, master: Master) -> bool:
-        folder = Path(master.folder)
-        try:
-            if (folder / MANIFEST).read_bytes() != (master.source / MANIFEST).read_bytes():
-                return False
-            return all((folder / file.name).stat().st_size == file.bytes for file in master.manifest.files)
-        except FileNotFoundError:
-            return False
+        return is_held(Path(master.folder), master.descriptor)
 
-    def put(self, master: Master, patience: Patience) -> None:
-        folder = Path(master.folder)
-        beside = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(beside, ignore_errors=True)
-        try:
-            beside.mkdir(parents=True)
-            for name in (*(file.name for file in master.manifest.files), MANIFEST):
-                patience.check()
-                _put_file(master.source / name, beside / name)
-            verify_image(beside)
-            _make_place(folder)
-            beside.rename(folder)
-        except OSError as error:
-            raise _full_or(error, folder.parent, master.manifest.size_bytes) from error
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+    def put(self, task: Task, host: VmHost, master: Master) -> None:
+        with task.locks.hold(f"master {host.name} {master.descriptor.name}", patience=task.patience):
+            master.repository.fetch(master.descriptor, Path(master.folder), patience=task.patience, progress=told(task))
 
 
 class RemoteDatastore:
-    """On another machine: through libvirt's storage streams, the sum taken over the bytes that are sent."""
+    """On another machine: through libvirt's storage streams."""
 
     def __init__(self, connection: libvirt.virConnect) -> None:
         self._connection = connection
 
     def holds(self, master: Master) -> bool:
         pool = existing_pool(self._connection, master.folder)
-        volume = _volume(pool, MANIFEST) if pool else None
-        if pool is None or volume is None:
-            return False
-        if _receive(self._connection, volume) != (master.source / MANIFEST).read_bytes():
-            return False
-        return all(_size(pool, file.name) == file.bytes for file in master.manifest.files)
+        return pool is not None and all(length_of(pool, blob) == blob.bytes for blob in master.descriptor.blobs)
 
-    def put(self, master: Master, patience: Patience) -> None:
+    def put(self, task: Task, host: VmHost, master: Master) -> None:
         pool = pool_at(self._connection, master.folder)
-        remove_file(pool, MANIFEST)
-        for file in master.manifest.files:
-            self._send(pool, master.source / file.name, file.sha256, patience)
-        self._send(pool, master.source / MANIFEST, "", patience)
+        require_room(pool, sum(blob.bytes for blob in master.descriptor.blobs if length_of(pool, blob) < 0))
+        for blob in master.descriptor.blobs:
+            # not per image: two images that share a content would write it at the same time
+            with task.locks.hold(f"master {host.name} {blob.sha256}", patience=task.patience):
+                if length_of(pool, blob) != blob.bytes:  # not brought by somebody else meanwhile
+                    sink = VolumeSink(self._connection, pool, blob)
+                    with room_for(pool, blob.bytes):
+                        master.repository.send(blob, sink, patience=task.patience, progress=told(task))
 
-    def _send(self, pool: libvirt.virStoragePool, source: Path, sha256: str, patience: Patience) -> None:
-        remove_file(pool, source.name)
-        size = source.stat().st_size
-        with room_for(pool, size), gone_if_unfinished(pool, source.name), source.open("rb") as file:
-            volume = make_empty(pool, source.name, size)
+
+class VolumeSink(Sink):
+    """A file on another machine: its length is what is there of it, and its last byte says that all was verified."""
+
+    def __init__(self, connection: libvirt.virConnect, pool: libvirt.virStoragePool, blob: Blob) -> None:
+        self._connection, self._pool, self._blob = connection, pool, blob
+        self._stream: libvirt.virStream | None = None
+        self._sent = 0
+        self._held = b""
+
+    def begun(self) -> int:
+        self._sent = max(0, length_of(self._pool, self._blob))
+        return self._sent
+
+    def read_begun(self) -> Iterator[bytes]:
+        stream = self._connection.newStream()
+        self._volume().download(stream, 0, self._sent)
+        with finished(stream):
+            while chunk := stream.recv(CHUNK):
+                yield chunk
+
+    def append(self, chunk: bytes) -> None:
+        content = self._held + chunk
+        content, self._held = content[:-1], content[-1:]
+        if self._stream is None:
+            self._stream = self._connection.newStream()
+            self._volume().upload(self._stream, self._sent, 0)
+        send(self._stream, content)
+        self._sent += len(content)
+
+    def finish(self) -> None:
+        self.leave()
+        volume = self._volume()
+        if self._held:
             stream = self._connection.newStream()
-            volume.upload(stream, 0, size)
-            sent = hashlib.sha256()
+            volume.upload(stream, self._sent, 0)
             with finished(stream):
-                while chunk := file.read(_CHUNK):
-                    patience.check()
-                    sent.update(chunk)
-                    send(stream, chunk)
-                if sha256 not in {"", sent.hexdigest()}:
-                    raise Refused(f"{source} is damaged: its checksum differs", "build or retrieve the image again")
+                send(stream, self._held)
+
+    def leave(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.finish()
+
+    def discard(self) -> None:
+        if self._stream is not None:
+            self._stream.abort()
+            self._stream = None
+        remove_file(self._pool, self._blob.sha256)
+        self._sent, self._held = 0, b""
+
+    def _volume(self) -> libvirt.virStorageVol:
+        volume = _volume(self._pool, self._blob)
+        return volume or make_empty(self._pool, self._blob.sha256)
 
 
-def _put_file(source: Path, target: Path) -> None:
-    """The first way that works: blocks shared (btrfs, xfs), the file shared (the same file system), copied."""
-    for way in (_reflink, _link, _copy):
-        target.unlink(missing_ok=True)
-        try:
-            way(source, target)
-        except OSError as error:
-            if way is _copy or isinstance(error, FileNotFoundError):
-                raise
-        else:
-            break
-    target.chmod(0o444)
-
-
-def _reflink(source: Path, target: Path) -> None:
-    with source.open("rb") as have, target.open("wb") as want:
-        fcntl.ioctl(want.fileno(), _FICLONE, have.fileno())
-
-
-def _link(source: Path, target: Path) -> None:
-    target.hardlink_to(source)
-
-
-def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as have, target.open("wb") as want:
-        shutil.copyfileobj(have, want, _CHUNK)
-        os.fsync(want.fileno())
-
-
-def _make_place(folder: Path) -> None:
-    """What has the master's name and is not whole makes room; machines that run on it keep their open files."""
-    if folder.exists():
-        aside = folder.with_name(f".{folder.name}.partial.old")
-        folder.rename(aside)
-        shutil.rmtree(aside)
-
-
-def _full_or(error: OSError, path: Path, needed: int) -> Exception:
-    if error.errno != errno.ENOSPC:
-        return Refused(f"{path} cannot be written: {error}", "look at the datastore path of the VM profile")
-    return full(str(path), free=shutil.disk_usage(path).free, needed=needed)
-
-
-def _volume(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol | None:
-    return found(lambda: pool.storageVolLookupByName(name), libvirt.VIR_ERR_NO_STORAGE_VOL)
-
-
-def _size(pool: libvirt.virStoragePool, name: str) -> int:
-    volume = _volume(pool, name)
+def length_of(pool: libvirt.virStoragePool, blob: Blob) -> int:
+    """Bytes that are there of a content; -1 if there is nothing of it."""
+    volume = _volume(pool, blob)
     return numbers(volume.infoFlags(libvirt.VIR_STORAGE_VOL_GET_PHYSICAL))[2] if volume else -1
 
 
-def _receive(connection: libvirt.virConnect, volume: libvirt.virStorageVol) -> bytes:
-    stream = connection.newStream()
-    volume.download(stream, 0, 0)
-    content = bytearray()
-    with finished(stream):
-        while chunk := stream.recv(_CHUNK):
-            content += chunk
-    return bytes(content)
+def _volume(pool: libvirt.virStoragePool, blob: Blob) -> libvirt.virStorageVol | None:
+    return found(lambda: pool.storageVolLookupByName(blob.sha256), libvirt.VIR_ERR_NO_STORAGE_VOL)

@@ -18,17 +18,24 @@ from vcl_provision.drivers import Found, Patience, Refused
 from .binding import libvirt, numbers
 from .connections import found, gone_is_fine
 
-DISK, SEED, CONSOLE = "disk.qcow2", "seed.iso", "console.log"
+DISK, SEED, SEED_DISK, FW_CFG, CONSOLE = "disk.qcow2", "seed.iso", "seed.img", "firstboot.conf", "console.log"
 CHUNK = 1 << 20
-_OURS = re.compile(r"(vcl_[^_]+_.+)\.(?:disk\.qcow2|seed\.iso|console\.log(?:\.\d+)?)")  # rotated logs have numbers
+_OURS = re.compile(r"(vcl_[^_]+_.+)\.(?:disk\d*\.qcow2|seed\.(?:iso|img)|firstboot\.conf|console\.log(?:\.\d+)?)")
+# rotated logs have numbers
 _EMPTY_OVERLAY = 1 << 18
 _MAKING = 30.0
+_MOST_KEPT = 1 << 30
 _FULL = "No space left on device"
 
 
 def file_name(owner: str, kind: str) -> str:
-    """How a machine's file is called; kind is DISK, SEED or CONSOLE."""
+    """How a machine's file is called; kind is one of the five above."""
     return f"{'_'.join(owner.split(':', 2))}.{kind}"
+
+
+def disk_kind(number: int) -> str:
+    """What a machine's disk is called: the first one is its system's."""
+    return f"disk{number + 1}.qcow2" if number else DISK
 
 
 def owner_of(name: str) -> str:
@@ -87,6 +94,15 @@ def room_for(pool: libvirt.virStoragePool, needed: int) -> Generator[None]:
             raise
         refresh(pool)
         raise full(path_of(pool), free=numbers(pool.info())[3], needed=needed) from error
+
+
+def require_room(pool: libvirt.virStoragePool, needed: int) -> None:
+    """Raises Refused if the pool's disk would be full with so many bytes more; a part of it stays free."""
+    refresh(pool)
+    _, capacity, _, free = numbers(pool.info())
+    kept = min(_MOST_KEPT, capacity // 50)
+    if needed and free < needed + kept:
+        raise full(path_of(pool), free=free, needed=needed, kept=kept)
 
 
 @contextlib.contextmanager
@@ -167,9 +183,11 @@ def refresh(pool: libvirt.virStoragePool) -> None:
         pool.refresh()
 
 
-def full(path: str, *, free: int, needed: int) -> Refused:
-    """The error for a disk without room."""
-    return Refused(f"{path} is full: {free} bytes are free, {needed} are needed", "make room there, or move the folder")
+def full(path: str, *, free: int, needed: int, kept: int = 0) -> Refused:
+    """The error for a disk without room; `kept` bytes are to stay free."""
+    beside = f" and {kept} stay free" if kept else ""
+    said = f"{path} is full: {free} bytes are free, {needed} are needed{beside}"
+    return Refused(said, "make room there, or move the folder")
 
 
 def path_of(pool: libvirt.virStoragePool) -> str:

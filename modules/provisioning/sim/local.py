@@ -23,7 +23,7 @@ def lab(folder: Path, slots: int) -> LocalLab:
         datastore_path=str(folder),
         vm_path=str(folder),
         network="simulated",
-        images=[LocalImage(name="debian12", os="debian12", os_module="sim", recipe="", min_ram_mb=256, sudo=True)],
+        images=[LocalImage(name="debian12", os="debian12", os_module="sim", profile="", min_ram_mb=256, sudo=True)],
         slots=[
             LocalSlot(
                 name=f"sim{n}",

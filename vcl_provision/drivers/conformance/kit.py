@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from vcl_provision.channels.local import LocalChannel
 from vcl_provision.channels.patience import Patience
 from vcl_provision.drivers.conformance import inside, interrupted, machines
 from vcl_provision.drivers.conformance.bench import Bench
@@ -21,8 +20,8 @@ from vcl_provision.drivers.conformance.subject import Subject, subject
 from vcl_provision.drivers.conformance.target import Against, against_lab, read_against
 from vcl_provision.drivers.finding import find
 from vcl_provision.drivers.provisioner import LocalHost, LocalLab
-from vcl_provision.images.build import build_image
-from vcl_provision.images.recipes import find_recipe
+from vcl_provision.images.builder import build_image, load_profile
+from vcl_provision.images.repository import open_repository
 from vcl_provision.model.faults import BrokenModule
 
 T = TypeVar("T")
@@ -200,11 +199,10 @@ def _not_live(why: str) -> Checked:
 
 def _build(lab: LocalLab, name: str) -> None:
     """Builds the lab's first image into its repository, if it is one that has to be built."""
-    recipe, repository = lab.images[0].recipe, Path(lab.repository_path)
-    if recipe:
-        build_image(
-            find_recipe(recipe), repository, name=name, channel=LocalChannel(), patience=Patience(BUILD), say=_unheard
-        )
+    image, repository = lab.images[0], open_repository(lab.repository_path)
+    if image.profile:
+        spec, patience = load_profile(image.profile), Patience(BUILD)
+        build_image(spec, repository, name=name, image=image.name, revision=1, patience=patience, say=_unheard)
 
 
 def _unheard(_: str) -> None:

@@ -10,11 +10,12 @@ from vcl_provision.workflow.work import Work
 
 def let_in(work: Work, address: Address) -> None:
     """Opens the machine for the user's address. From the moment before, the machine counts as tainted."""
+    work.record.tainted()
     if work.guest.add_user_in is RequestState.RESERVED and work.reservation.granted_address is None:
         work.record.say(Step.ADDINGUSER)
-        work.guest.add_user(work.computer, work.revision, work.user)
-    work.record.tainted()
-    work.guest.grant_access(work.computer, work.revision, work.user, address)
+        work.guest.admit(work.computer, work.revision, work.user, address)
+    else:
+        work.guest.grant_access(work.computer, work.revision, work.user, address)
     work.record.say(Step.CONNECTABLE)
 
 

@@ -18,8 +18,7 @@ def make_ready(work: Work) -> Work:
     if status is NodeStatus.RELOAD:
         work = load(work)
     if status is not NodeStatus.READY:
-        work.guest.wait_ready(work.computer)
-        work.guest.post_load(work.computer, work.revision)
+        work.guest.prepare(work.computer, work.revision)
         work.record.prepared()
     work.record.say(Step.NODEREADY)
     return work

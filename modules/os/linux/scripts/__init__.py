@@ -10,8 +10,10 @@ FOLDER = Path(__file__).parent
 PARTS = {
     "ready": ("ready",),
     "post_load": ("gate", "post_load"),
+    "prepare": ("ready", "gate", "post_load"),
     "add_user": ("accounts", "add_user"),
     "grant_access": ("gate", "grant_access"),
+    "admit": ("accounts", "add_user", "gate", "grant_access"),
     "access": ("gate", "access"),
     "is_connected": ("gate", "is_connected"),
     "notify_user": ("notify_user",),

@@ -1,5 +1,5 @@
 # $1: name; $2: user id, empty for the next one; $3: `sudo`, or empty. Standard input: the password's hash, or an empty
-# line; then the lines of authorized_keys.
+# line; then the lines of authorized_keys. Further arguments are for what follows.
 make_account() {
     shell=/bin/bash
     [ -x $shell ] || shell=/bin/sh
@@ -54,3 +54,4 @@ find_account "$1"
 [ -z "$hash" ] || printf '%s:%s\n' "$1" "$hash" | chpasswd -e
 take_keys
 set_sudo "$3"
+shift 3

@@ -43,7 +43,9 @@ nft_rule() {
 $family saddr $1 ${2:-} accept"
 }
 
+# The modules by one program: the kernel would start one for each, and some in vain.
 by_nft() {
+    [ -e /sys/module/nft_ct ] || modprobe -aq nf_tables nft_ct 2>/dev/null || :
     nft_rules "$@"
     nft -f - <<EOF
 $rules
