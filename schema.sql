@@ -82,7 +82,8 @@ CREATE TABLE schema_migration (
 );
 COMMENT ON TABLE schema_migration IS 'The changes of the schema that this database has; this file has all of them';
 COMMENT ON COLUMN schema_migration.sha256 IS 'Of the text that was run; NULL if the database was made from schema.sql itself';
-INSERT INTO schema_migration (number, name) VALUES (1, 'the_lab');
+INSERT INTO schema_migration (number, name)
+VALUES (1, 'the_lab'), (2, 'images_of_several_disks'), (3, 'images_being_built');
 
 CREATE TABLE module (
     kind text NOT NULL CONSTRAINT is_a_kind_of_module CHECK (kind IN ('provisioning', 'os', 'predictive')),
@@ -167,32 +168,43 @@ COMMENT ON COLUMN image.check_user IS 'false: the reservation is not given up wh
 COMMENT ON COLUMN image.load_seconds IS 'What a load usually takes, before there is experience (VCL: reloadtime)';
 
 CREATE TABLE image_revision (
-    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    image_id   bigint NOT NULL REFERENCES image,
-    revision   integer NOT NULL CHECK (revision >= 0),
-    name       text NOT NULL UNIQUE CONSTRAINT revision_name_is_a_file_name CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$'),
-    production boolean NOT NULL DEFAULT false,
-    created_at timestamptz NOT NULL DEFAULT vcl.now(),
-    comments   text,
-    deleted_at timestamptz,
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    image_id    bigint NOT NULL REFERENCES image,
+    revision    integer NOT NULL CHECK (revision >= 0),
+    name        text NOT NULL UNIQUE CONSTRAINT revision_name_is_a_file_name CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$'),
+    production  boolean NOT NULL DEFAULT false,
+    created_at  timestamptz NOT NULL DEFAULT vcl.now(),
+    comments    text,
+    deleted_at  timestamptz,
+    parent_id   bigint REFERENCES image_revision,
+    origin      text NOT NULL DEFAULT '',
+    captured_at timestamptz,
     UNIQUE (image_id, revision),
     CONSTRAINT production_is_not_deleted CHECK (NOT (production AND deleted_at IS NOT NULL))
 );
 CREATE UNIQUE INDEX one_production_revision_per_image ON image_revision (image_id) WHERE production;
 COMMENT ON TABLE image_revision IS 'One state of an image, never changed; one of them is production';
-COMMENT ON COLUMN image_revision.name IS 'Its folder in the repository (VCL: imagename)';
+COMMENT ON COLUMN image_revision.name IS 'Its name in the repository (VCL: imagename)';
+COMMENT ON COLUMN image_revision.parent_id IS 'The revision that it was made from, if it was';
+COMMENT ON COLUMN image_revision.origin IS 'The machine that it was captured from; empty if it was built or imported';
 
 CREATE TABLE image_file (
     id                bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     image_revision_id bigint NOT NULL REFERENCES image_revision ON DELETE CASCADE,
-    role              text NOT NULL CHECK (role IN ('disk', 'kernel', 'initrd')),
+    role              text NOT NULL CONSTRAINT is_a_role_of_a_file
+        CHECK (role IN ('system', 'application', 'data', 'boot_parameters', 'kernel', 'initrd')),
     name              text NOT NULL,
     format            text NOT NULL,
     bytes             bigint NOT NULL CHECK (bytes >= 0),
     sha256            text NOT NULL CHECK (sha256 ~ '^[0-9a-f]{64}$'),
+    position          integer NOT NULL DEFAULT 0 CHECK (position >= 0),
+    virtual_bytes     bigint CHECK (virtual_bytes > 0),
     UNIQUE (image_revision_id, name)
 );
-COMMENT ON TABLE image_file IS 'What a revision consists of, as the repository''s manifest says it';
+CREATE UNIQUE INDEX one_system_disk_per_revision ON image_file (image_revision_id) WHERE role = 'system';
+COMMENT ON TABLE image_file IS 'What a revision consists of, as its descriptor in the repository says it; vcl images verify compares';
+COMMENT ON COLUMN image_file.position IS 'The order in which a machine has its disks';
+COMMENT ON COLUMN image_file.virtual_bytes IS 'How large a guest sees a disk; NULL for what is no disk';
 
 CREATE TABLE connect_method (
     id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -241,7 +253,7 @@ CREATE TABLE vm_profile (
         CHECK (credentials ~ '^(file:.+|env:[A-Za-z_][A-Za-z0-9_]*)?$')
 );
 COMMENT ON TABLE vm_profile IS 'How machines on a VM host are made';
-COMMENT ON COLUMN vm_profile.repository_path IS 'Where the management node finds images';
+COMMENT ON COLUMN vm_profile.repository_path IS 'Where images come from: a folder of the management node, or sftp:// or s3:// (docs/images.md)';
 COMMENT ON COLUMN vm_profile.datastore_path IS 'Where the host keeps masters, which are only read';
 COMMENT ON COLUMN vm_profile.vm_path IS 'Where the host keeps what belongs to one machine';
 COMMENT ON COLUMN vm_profile.overrides IS 'In the provisioning module''s own words; it refuses what it does not know';
@@ -298,6 +310,20 @@ COMMENT ON COLUMN computer.host_key IS 'Public ssh host key that it was given at
 COMMENT ON COLUMN computer.loaded_revision_id IS 'What it holds; NULL while it holds nothing that we know (VCL: noimage)';
 COMMENT ON COLUMN computer.prepared IS 'Its post-load steps are done';
 COMMENT ON COLUMN computer.tainted IS 'Since its last load a user could have been in: it is loaded anew for the next one';
+
+CREATE TABLE firstboot_token (
+    token_sha256 bytea PRIMARY KEY CHECK (octet_length(token_sha256) = 32),
+    computer_id  bigint NOT NULL REFERENCES computer ON DELETE CASCADE,
+    mac          macaddr NOT NULL,
+    address      inet,
+    sealed       bytea,
+    expires_at   timestamptz NOT NULL,
+    used_at      timestamptz,
+    CONSTRAINT what_is_used_is_gone CHECK ((sealed IS NULL) = (used_at IS NOT NULL))
+);
+CREATE INDEX firstboot_token_of_computer ON firstboot_token (computer_id);
+COMMENT ON TABLE firstboot_token IS 'What machines may fetch at their first boot, once: sealed with tokens of which only the sums are here';
+COMMENT ON COLUMN firstboot_token.address IS 'The only one that may ask; NULL: any';
 
 -- == Requests =========================================================================================================
 
@@ -808,6 +834,53 @@ SELECT q.id, u.name AS "user", i.name AS image, c.name AS computer, q.state, q.s
   LEFT JOIN LATERAL (SELECT step FROM load_log l WHERE l.reservation_id = r.id ORDER BY l.id DESC LIMIT 1) l ON true
   LEFT JOIN step s ON s.name = l.step;
 COMMENT ON VIEW request_status IS 'How each request goes, for people and front ends: a line a request';
+
+-- == Building images ==================================================================================================
+
+CREATE TABLE image_build (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key           text NOT NULL CHECK (key <> ''),
+    spec          jsonb NOT NULL CONSTRAINT a_spec_has_fields CHECK (jsonb_typeof(spec) = 'object'),
+    asked_by      text NOT NULL DEFAULT session_user,
+    asked_at      timestamptz NOT NULL DEFAULT vcl.now(),
+    state         text NOT NULL DEFAULT 'queued'
+                  CONSTRAINT is_a_build_state CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),
+    cancel_asked  boolean NOT NULL DEFAULT false,
+    builder       text,
+    claim_token   uuid,
+    lease_until   timestamptz,
+    attempts      integer NOT NULL DEFAULT 0,
+    began_at      timestamptz,
+    ended_at      timestamptz,
+    revision_name text,
+    said          text,
+    hint          text,
+    CONSTRAINT a_running_build_is_leased CHECK ((state = 'running') = (claim_token IS NOT NULL AND lease_until IS NOT NULL)),
+    CONSTRAINT what_has_ended_has_an_end CHECK ((state IN ('done', 'failed', 'cancelled')) = (ended_at IS NOT NULL))
+);
+CREATE UNIQUE INDEX one_live_build_of_a_key ON image_build (key) WHERE state IN ('queued', 'running');
+COMMENT ON TABLE image_build IS 'Images to be built, in the order asked for; a builder takes them one after another, never vcld';
+COMMENT ON COLUMN image_build.key IS 'What it is for: who asks for a key that is queued or built already waits for the same build';
+COMMENT ON COLUMN image_build.spec IS 'What to build, as a profile of vcl build says it; holds hashes of passwords, never passwords';
+COMMENT ON COLUMN image_build.attempts IS 'How many builders took it; one that dies leaves it to the next, but not for ever';
+
+CREATE TABLE image_build_log (
+    id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    image_build_id bigint NOT NULL REFERENCES image_build ON DELETE CASCADE,
+    at             timestamptz NOT NULL DEFAULT vcl.now(),
+    line           text NOT NULL
+);
+CREATE INDEX image_build_log_of_build ON image_build_log (image_build_id, id);
+COMMENT ON TABLE image_build_log IS 'What a build said, line by line';
+
+CREATE FUNCTION build_changed() RETURNS trigger LANGUAGE plpgsql SET search_path = vcl, pg_temp AS $$
+BEGIN
+    PERFORM pg_notify('vcl_build', NEW.id::text);
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION build_changed IS 'Wakes builders, and who follows a build';
+CREATE TRIGGER build_changed AFTER INSERT OR UPDATE OF state, cancel_asked ON image_build
+    FOR EACH ROW EXECUTE FUNCTION build_changed();
 
 -- == Roles ============================================================================================================
 

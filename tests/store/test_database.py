@@ -86,9 +86,8 @@ def test_a_connection_that_breaks_in_a_transaction_leaves_nothing(database: Data
 
 
 @pytest.mark.parametrize("dsn", ["host=/nowhere dbname=vcl", "host=/nowhere,/elsewhere dbname=vcl", "nonsense=1"])
-def test_a_database_that_is_not_there_is_away_in_one_line(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vcl_provision.store.database.PATIENCE", 0.5)
-    wrong = Database(dsn)
+def test_a_database_that_is_not_there_is_away_in_one_line(dsn: str) -> None:
+    wrong = Database(dsn, patience=0.5)
     with pytest.raises(DatabaseAway) as caught, wrong.session():
         pass
     assert "\n" not in str(caught.value)

@@ -145,11 +145,28 @@ def test_somebody_elses_schema_of_the_same_name_is_refused(empty: Connection) ->
     assert empty.execute("SELECT count(*) FROM pg_class WHERE relnamespace = 'vcl'::regnamespace").fetchall() == [(1,)]
 
 
+def test_the_one_disk_of_older_images_becomes_their_system(empty: Connection) -> None:
+    migrate(empty, known()[:1])
+    empty.execute(
+        """
+        INSERT INTO vcl.module VALUES ('os', 'linux');
+        INSERT INTO vcl.os (name, module) VALUES ('Debian', 'linux');
+        INSERT INTO vcl.image (name, os_id, install_type) SELECT 'debian12', id, 'qcow2' FROM vcl.os;
+        INSERT INTO vcl.image_revision (image_id, revision, name) SELECT id, 1, 'debian12-v1' FROM vcl.image;
+        INSERT INTO vcl.image_file (image_revision_id, role, name, format, bytes, sha256)
+        SELECT id, role, role, 'raw', 1, repeat('a', 64)
+          FROM vcl.image_revision, unnest('{disk,kernel}'::text[]) AS role
+        """
+    )
+    assert [str(migration) for migration in migrate(empty, known()[:2])] == ["0002_images_of_several_disks"]
+    assert empty.execute("SELECT role FROM vcl.image_file ORDER BY role").fetchall() == [("kernel",), ("system",)]
+
+
 def test_a_migration_whose_text_changed_after_it_was_run_is_refused(empty: Connection) -> None:
     migrate(empty)
     other = Migration(number=1, name="the_lab", text=b"SELECT 1")
     with pytest.raises(Refused, match="another text of migration 0001_the_lab"):
-        migrate(empty, [other])
+        migrate(empty, [other, *known()[1:]])
 
 
 def test_a_role_that_does_not_own_the_database_is_told_so(empty: Connection) -> None:

@@ -58,6 +58,8 @@ class Conductor:
     budgets: Mapping[RequestState, float]
     """Seconds that one turn may take in each state."""
     management_keys: tuple[str, ...]
+    parameters: Mapping[str, str]
+    """What every machine is told at its first boot besides."""
 
     def conduct(self, run: Run) -> None:
         """Works on the claim until it waits, ends, is lost, or the daemon stops."""
@@ -161,6 +163,7 @@ class Conductor:
             claim=run.claim,
             gathered=gathered,
             management_keys=self.management_keys,
+            parameters=self.parameters,
         )
         ports = Ports(
             owner=f"vcl:{gathered.lab_id}:{gathered.computer.name}",

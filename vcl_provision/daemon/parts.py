@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 from vcl_provision.channels.guests import GuestConnections
 from vcl_provision.channels.keys import management_key
@@ -14,12 +15,14 @@ from vcl_provision.daemon.claimer import Claimer, Limits
 from vcl_provision.daemon.conductor import Conductor
 from vcl_provision.daemon.kept import KeptThings, LabLocks
 from vcl_provision.daemon.leases import Leases
+from vcl_provision.daemon.pull import KeptOffers, OfferedByHttp, PullServer, journalled
 from vcl_provision.daemon.reaper import Reaper
 from vcl_provision.daemon.runs import Runs
 from vcl_provision.daemon.scribe import Scribe
-from vcl_provision.daemon.settings import Settings
+from vcl_provision.daemon.settings import FirstBootSettings, Settings
 from vcl_provision.daemon.toolbox import Toolbox
 from vcl_provision.drivers.loading import Modules
+from vcl_provision.drivers.task import NoPull, Pull
 from vcl_provision.model.states import RequestState
 from vcl_provision.store import migrate, nodes
 from vcl_provision.store.database import Database
@@ -38,6 +41,7 @@ class Parts:
     leases: Leases
     claimer: Claimer
     reaper: Reaper
+    pull: PullServer | None
 
     def reload(self, settings: Settings) -> None:
         """Takes from new settings what can change while work is in hand: budgets, timings, breakers, host limits."""
@@ -55,6 +59,8 @@ class Parts:
     def close(self) -> None:
         """What is left when nothing works any more."""
         self.claimer.close()
+        if self.pull is not None:
+            self.pull.stop()
         self.scribe.stop()
         self.toolbox.connections.close()
         self.toolbox.kept.close()
@@ -85,6 +91,7 @@ def build(settings: Settings) -> Parts:
         leases=leases,
         claimer=claimer,
         reaper=Reaper(database=database, leases=leases, wake=claimer.wake),
+        pull=_pull_server(settings.firstboot, database, scribe),
     )
 
 
@@ -100,7 +107,21 @@ def _toolbox(settings: Settings, database: Database, scribe: Scribe) -> Toolbox:
         connections=GuestConnections(key=key, user=settings.ssh.user, audit=audit),
         kept=KeptThings(),
         locks=LabLocks(database),
+        pull=_offered(settings.firstboot, database),
     )
+
+
+def _offered(settings: FirstBootSettings, database: Database) -> Pull:
+    if not settings.pull_listen:
+        return NoPull()
+    base = settings.pull_url or f"http://{settings.pull_listen}"
+    return OfferedByHttp(database=database, base=base, seconds=settings.pull_lasts)
+
+
+def _pull_server(settings: FirstBootSettings, database: Database, scribe: Scribe) -> PullServer | None:
+    if not settings.pull_listen:
+        return None
+    return PullServer(settings.pull_listen, KeptOffers(database=database), hear=partial(journalled, scribe))
 
 
 def _budgets(settings: Settings) -> dict[RequestState, float]:
@@ -119,6 +140,7 @@ def _claimer(
         timings=settings.timing,
         budgets=_budgets(settings),
         management_keys=(management_key(settings.ssh.key).public,),
+        parameters=settings.firstboot.parameters,
     )
     work = settings.work
     return Claimer(

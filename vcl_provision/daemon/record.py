@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from vcl_provision.channels.keys import new_host_key
@@ -29,6 +30,7 @@ class WorkRecord:
     claim: Claim
     gathered: Gathered
     management_keys: tuple[str, ...]
+    parameters: Mapping[str, str]
     module_of: ModuleOf = field(init=False)
 
     @property
@@ -55,6 +57,7 @@ class WorkRecord:
             host_key=key.public,
             host_key_private=key.private,
             management_keys=self.management_keys,
+            parameters=self.parameters,
         )
         return replace(self._computer, host_key=key.public), firstboot
 

@@ -15,7 +15,7 @@ from vcl_provision.daemon.parts import Parts, build
 from vcl_provision.daemon.settings import Settings, read_settings
 from vcl_provision.daemon.ticks import Tick, Ticks
 from vcl_provision.model.faults import SettingsError
-from vcl_provision.store import claims, journal, nodes
+from vcl_provision.store import builds, claims, journal, nodes
 from vcl_provision.store.database import Connection, DatabaseAway
 
 log = structlog.get_logger(__name__)
@@ -81,6 +81,8 @@ class Service:
         parts.scribe.start()
         ticks = Ticks(self._ticks(parts))
         ticks.start()
+        if parts.pull is not None:
+            parts.pull.start()
         parts.claimer.start()
         log.info("vcld.started", node=self.settings.node.known_as, taken_up_again=freed)
         self.announce.ready()
@@ -145,6 +147,11 @@ class Service:
                 name="prune",
                 every=3600,
                 act=asks(parts, lambda conn: journal.prune(conn, journal=keep.journal, load_log=keep.load_log)),
+            ),
+            Tick(
+                name="prune builds",
+                every=3600,
+                act=asks(parts, lambda conn: builds.prune(conn, older_than=keep.builds)),
             ),
             Tick(name="alive", every=5, act=self.announce.alive),
         ]

@@ -11,7 +11,8 @@ from pathlib import Path
 from socket import gethostname
 from typing import Any, get_type_hints
 
-from vcl_provision.model.faults import SettingsError
+from vcl_provision.images.firstboot import check_parameters
+from vcl_provision.model.faults import Refused, SettingsError
 from vcl_provision.model.options import Seconds, nearest, read_table
 from vcl_provision.model.reservation import Timings
 
@@ -97,11 +98,27 @@ class BreakerSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BuildSettings:
+    """How `vcl builds run`, the builder, makes images that are asked for in the queue."""
+
+    repository: str = ""
+    cache: Path = Path()
+    budget: Seconds = 7200
+    lease: Seconds = 60
+    nice: int = 10
+
+    def __post_init__(self) -> None:
+        _require(self.lease >= 10, "lease must be 10 s or more: it is renewed while a build runs")
+        _require(0 <= self.nice <= 19, "nice must be from 0 to 19")
+
+
+@dataclass(frozen=True, kw_only=True)
 class KeepSettings:
-    """How long the journal and the load log are kept."""
+    """How long the journal, the load log and builds that are over are kept."""
 
     journal: Seconds = 365 * 86400
     load_log: Seconds = 365 * 86400
+    builds: Seconds = 90 * 86400
 
 
 class LogFormat(StrEnum):
@@ -131,9 +148,22 @@ class LogSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class FirstBootSettings:
-    """What every machine is told at its first boot beside what its reservation needs."""
+    """What every machine is told at its first boot beside what its reservation needs; where machines may fetch it."""
 
     parameters: Mapping[str, str] = field(default_factory=dict[str, str])
+    pull_listen: str = ""
+    pull_url: str = ""
+    pull_lasts: Seconds = 900
+
+    def __post_init__(self) -> None:
+        try:
+            check_parameters(self.parameters)
+        except Refused as no:
+            raise ValueError(f"parameters: {no.said}: {no.hint}") from no
+        host, _, port = self.pull_listen.rpartition(":")
+        _require(not self.pull_listen or (bool(host) and port.isdecimal()), "pull_listen must be ADDRESS:PORT")
+        _require(self.pull_url.startswith("http://") or not self.pull_url, "pull_url must begin with http://")
+        _require(self.pull_lasts > 0, "pull_lasts must be more than 0 s")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +186,7 @@ class Settings:
     timing: Timings = Timings()  # noqa: RUF009 - frozen, as the others are
     budget: BudgetSettings = BudgetSettings()
     breaker: BreakerSettings = BreakerSettings()
+    builds: BuildSettings = BuildSettings()
     keep: KeepSettings = KeepSettings()
     log: LogSettings = LogSettings()
     firstboot: FirstBootSettings = FirstBootSettings()
@@ -207,9 +238,12 @@ def _of(document: Mapping[str, Any], source: Path) -> Settings:
 
 def _placed(settings: Settings, folder: Path) -> Settings:
     """Relative paths in the file count from its folder."""
+    builds = settings.builds
+    if builds.cache != Path():
+        builds = replace(builds, cache=folder / builds.cache.expanduser())
     ssh = replace(settings.ssh, key=folder / settings.ssh.key.expanduser())
     places = tuple(folder / place.expanduser() for place in settings.modules.module_path)
-    return replace(settings, ssh=ssh, modules=replace(settings.modules, module_path=places))
+    return replace(settings, ssh=ssh, builds=builds, modules=replace(settings.modules, module_path=places))
 
 
 def _with_options(modules: Mapping[str, object]) -> dict[str, object]:

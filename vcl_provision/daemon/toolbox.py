@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vcl_provision.channels.guests import GuestConnections
@@ -13,7 +13,7 @@ from vcl_provision.daemon.kept import KeptThings, LabLocks
 from vcl_provision.drivers.guest import Guest
 from vcl_provision.drivers.loading import Modules
 from vcl_provision.drivers.provisioner import GuestExec, Provisioner
-from vcl_provision.drivers.task import Effects, Guests, Progress, Task
+from vcl_provision.drivers.task import Effects, Guests, NoPull, Progress, Pull, Task
 from vcl_provision.model.faults import BrokenModule
 from vcl_provision.model.lab import Computer
 
@@ -38,6 +38,7 @@ class Toolbox:
     connections: GuestConnections
     kept: KeptThings
     locks: LabLocks
+    pull: Pull = field(default_factory=NoPull)
 
     def provisioner(self, name: str, ports: Ports) -> Provisioner[Any]:
         """Raises BrokenModule if there is no such module, or it cannot be used."""
@@ -65,6 +66,7 @@ class Toolbox:
             guests=guests,
             kept=self.kept,
             locks=self.locks,
+            pull=self.pull,
         )
 
 

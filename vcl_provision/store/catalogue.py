@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 
 from psycopg.types.json import Jsonb
 
@@ -13,8 +14,23 @@ from vcl_provision.store.database import Connection
 
 
 @dataclass(frozen=True, kw_only=True)
+class RevisionFile:
+    """What a revision consists of, one part: a disk by its role, or `kernel` and `initrd`, which no guest sees."""
+
+    role: str
+    name: str
+    format: str
+    bytes: int
+    sha256: str
+    virtual_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class NewImage:
-    """An image and the revision that is to be its production one: `revision_name` is its folder in the repository."""
+    """An image and the revision that is to be its production one: `revision_name` is its name in the repository.
+
+    `parent` names the revision that it was made from, `origin` the machine that it was captured from.
+    """
 
     name: str
     revision: int
@@ -23,8 +39,13 @@ class NewImage:
     os_module: str
     install_type: str
     min_ram_mb: int = 512
+    min_cpus: int = 1
     root_access: bool = False
     load_seconds: int = 600
+    parent: str = ""
+    origin: str = ""
+    captured_at: datetime | None = None
+    files: Sequence[RevisionFile] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,27 +102,48 @@ def put_image(conn: Connection, image: NewImage) -> None:
         WITH os AS (
             INSERT INTO os (name, module) VALUES (%(os)s, %(os_module)s)
             ON CONFLICT (name) DO UPDATE SET module = excluded.module RETURNING id)
-        INSERT INTO image (name, os_id, install_type, min_ram_mb, root_access, load_seconds)
-        SELECT %(name)s, os.id, %(install_type)s, %(min_ram_mb)s, %(root_access)s, %(load_seconds)s FROM os
+        INSERT INTO image (name, os_id, install_type, min_ram_mb, min_cpus, root_access, load_seconds)
+        SELECT %(name)s, os.id, %(install_type)s, %(min_ram_mb)s, %(min_cpus)s, %(root_access)s, %(load_seconds)s
+          FROM os
         ON CONFLICT (name) DO UPDATE
         SET os_id = excluded.os_id, install_type = excluded.install_type, min_ram_mb = excluded.min_ram_mb,
-            root_access = excluded.root_access, load_seconds = excluded.load_seconds
+            min_cpus = excluded.min_cpus, root_access = excluded.root_access, load_seconds = excluded.load_seconds,
+            deleted_at = NULL
         RETURNING id
         """,
-        asdict(image),
+        {**asdict(image), "files": None},
     ).fetchall()
     (image_id,) = rows[0]
     conn.execute(
         "UPDATE image_revision SET production = false WHERE image_id = %s AND production AND revision <> %s",
         [image_id, image.revision],
     )
-    conn.execute(
+    revisions = conn.execute(
         """
-        INSERT INTO image_revision (image_id, revision, name, production) VALUES (%s, %s, %s, true)
-        ON CONFLICT (image_id, revision) DO UPDATE SET production = true
+        INSERT INTO image_revision (image_id, revision, name, production, parent_id, origin, captured_at)
+        VALUES (%s, %s, %s, true, (SELECT id FROM image_revision WHERE name = %s), %s, %s)
+        ON CONFLICT (image_id, revision) DO UPDATE SET production = true, deleted_at = NULL
+        RETURNING id
         """,
-        [image_id, image.revision, image.revision_name],
-    )
+        [image_id, image.revision, image.revision_name, image.parent, image.origin, image.captured_at],
+    ).fetchall()
+    _put_files(conn, revisions[0][0], image.files)
+
+
+def _put_files(conn: Connection, revision_id: int, files: Sequence[RevisionFile]) -> None:
+    """In the place of those that were written down before: a revision's descriptor never changes."""
+    if not files:
+        return
+    conn.execute("DELETE FROM image_file WHERE image_revision_id = %s", [revision_id])
+    for position, file in enumerate(files):
+        conn.execute(
+            """
+            INSERT INTO image_file (image_revision_id, position, role, name, format, bytes, sha256, virtual_bytes)
+            VALUES (%(revision)s, %(position)s, %(role)s, %(name)s, %(format)s, %(bytes)s, %(sha256)s,
+                    %(virtual_bytes)s)
+            """,
+            {**asdict(file), "revision": revision_id, "position": position},
+        )
 
 
 def put_user(conn: Connection, name: str, *, keys: Sequence[str], affiliation: str = "Local") -> int:

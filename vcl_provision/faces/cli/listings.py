@@ -1,4 +1,4 @@
-"""`vcl computers`, `images`, `users`: what there is."""
+"""`vcl computers`, `vcl users`: what there is."""
 
 from __future__ import annotations
 
@@ -32,14 +32,6 @@ COMPUTERS: Columns[listings.ListedComputer] = {
     "host": lambda row: row.host or "-",
     "next from": lambda row: moment(row.next_at) or "-",
 }
-IMAGES: Columns[listings.ListedImage] = {
-    "image": lambda row: row.name,
-    "revision": lambda row: str(row.revision),
-    "system": lambda row: row.os,
-    "needs": lambda row: f"{row.min_ram_mb} MiB",
-    "root": lambda row: "yes" if row.root_access else "no",
-    "computers": lambda row: f"{row.reserved} of {row.computers} in use",
-}
 USERS: Columns[listings.ListedUser] = {
     "user": lambda row: row.name,
     "affiliation": lambda row: row.affiliation,
@@ -54,14 +46,6 @@ def computers(ctx: typer.Context, as_json: JsonOption = False) -> None:
     with place_of(ctx).session() as conn:
         rows = listings.computers(conn)
     show(rows, COMPUTERS, as_json=as_json, empty="There are no computers yet.")
-
-
-@app.command(rich_help_panel=PANEL)
-def images(ctx: typer.Context, as_json: JsonOption = False) -> None:
-    """List images, and how many computers can run each."""
-    with place_of(ctx).session() as conn:
-        rows = listings.images(conn)
-    show(rows, IMAGES, as_json=as_json, empty="There are no images yet.")
 
 
 @users.callback()

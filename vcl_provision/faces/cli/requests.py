@@ -17,8 +17,9 @@ from vcl_provision.faces.lab.people import usual_user
 from vcl_provision.faces.moments import moment
 from vcl_provision.faces.output import err, out, print_json, show, show_page
 from vcl_provision.faces.output import moment as in_words
+from vcl_provision.faces.place import Place
 from vcl_provision.faces.story import Story, read_story
-from vcl_provision.store import requests
+from vcl_provision.store import builds, requests
 from vcl_provision.store.requests import Wanted
 
 PANEL = "Reservations"
@@ -33,6 +34,9 @@ UntilOption = Annotated[str, typer.Option("--until", metavar="WHEN", help='When 
 StartOption = Annotated[str, typer.Option("--start", metavar="WHEN", help="When it starts; now, if you leave it out.")]
 ComputerOption = Annotated[str, typer.Option("--computer", metavar="NAME", help="This computer and no other.")]
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Refuse at once if no computer is free.")]
+BuildOption = Annotated[
+    bool, typer.Option("--build", help="If there is no such image, have it built from the profile of its name first.")
+]
 WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="Stay and watch until the machine is ready.")]
 
 
@@ -46,11 +50,14 @@ def reserve(
     start: StartOption = "",
     computer: ComputerOption = "",
     no_wait: NoWaitOption = False,
+    build: BuildOption = False,
     machines: Annotated[int, typer.Option("--machines", min=1, max=100, help="How many machines: a cluster.")] = 1,
     watched: WatchOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Reserve a machine with an image on it."""
+    if build:
+        _have_image(place_of(ctx), image, user or usual_user())
     begins, ends = (moment(text, here_and_now()) if text else None for text in (start, until))
     lasting = None if hours is None else timedelta(hours=hours)
     wanted = Wanted(
@@ -70,6 +77,13 @@ def reserve(
         elif no_wait:
             watch.wait(listener, number, until=lambda story: story.status.computer is not None)
         _reserved(read_story(listener.connection, number), as_json=as_json)
+
+
+def _have_image(place: Place, image: str, user: str) -> None:
+    from vcl_provision.faces.images.ordering import have_image  # noqa: PLC0415 - would cost every other command 0.2 s
+
+    with place.listener([builds.CHANNEL]) as listener:
+        have_image(listener, image, asked_by=user)
 
 
 def _reserved(story: Story, *, as_json: bool) -> None:

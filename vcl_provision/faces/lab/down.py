@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+
+from vcl_provision.faces.lab.builder import LabBuilder
 from vcl_provision.faces.lab.daemon import LabDaemon
 from vcl_provision.faces.lab.folder import LabFolder, forget
 from vcl_provision.faces.lab.hypervisor import local_host
@@ -19,6 +21,7 @@ def take_down(lab: LabFolder, *, purge: bool, stages: Stages) -> None:
     if not lab.module:
         raise Refused(f"there is no lab in {lab.path}", "vcl up brings one up; --folder names another place")
     with stages.stage("vcld ends"):
+        LabBuilder(lab).stop()
         LabDaemon(lab).stop()
     with stages.stage("machines and network end"):
         _end_hypervisor(lab)

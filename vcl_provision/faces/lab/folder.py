@@ -43,6 +43,15 @@ class LabFolder:
         return self.path / "vcld.pid"
 
     @property
+    def builder_log(self) -> Path:
+        return self.path / "builder.log"
+
+    @property
+    def builder_lock(self) -> Path:
+        """Locked by the running builder, with its process id in it."""
+        return self.path / "builder.pid"
+
+    @property
     def module_note(self) -> Path:
         """Names the module that brought the lab up, and takes it down."""
         return self.path / "module"

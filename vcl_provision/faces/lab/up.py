@@ -10,10 +10,12 @@ from pathlib import Path
 
 from vcl_provision.channels.keys import management_key
 from vcl_provision.drivers.provisioner import LocalHost, LocalLab
+from vcl_provision.faces.images.comparing import files_of
+from vcl_provision.faces.lab.builder import LabBuilder
 from vcl_provision.faces.lab.daemon import LabDaemon, write_settings
 from vcl_provision.faces.lab.folder import LabFolder, remember
 from vcl_provision.faces.lab.hypervisor import local_host, require_fit
-from vcl_provision.faces.lab.images import have_image, revision_name
+from vcl_provision.faces.lab.images import Had, have_image, revision_name
 from vcl_provision.faces.lab.people import DEMO_USER, own_keys, usual_user
 from vcl_provision.faces.stages import Stages
 from vcl_provision.model.faults import Refused
@@ -22,7 +24,7 @@ from vcl_provision.store import catalogue, embedded, migrate
 from vcl_provision.store.catalogue import NewComputer, NewImage
 from vcl_provision.store.database import Connection, listen
 
-LEAST_RAM_MB = 512
+LEAST_RAM_MB = 1024
 LOADS = 30
 """Seconds that the first load is expected to take; later ones are measured."""
 
@@ -56,6 +58,8 @@ def bring_up(folder: Path, *, module: str, computers: int, stages: Stages) -> La
         with stages.stage("management node: vcld"):
             write_settings(lab, dsn)
             LabDaemon(lab).start()
+        if not lab.simulated:
+            LabBuilder(lab).start()
         remember(lab)
     return LabUp(
         lab=lab,
@@ -100,15 +104,15 @@ def _database(lab: LabFolder) -> str:
     return dsn
 
 
-def _images(there: LocalLab, stages: Stages) -> dict[str, int]:
-    revisions: dict[str, int] = {}
+def _images(there: LocalLab, stages: Stages) -> dict[str, Had]:
+    revisions: dict[str, Had] = {}
     for image in there.images:
         with stages.stage(f"image: {image.name}") as say:
             revisions[image.name] = have_image(image, Path(there.repository_path), say)
     return revisions
 
 
-def _fill(lab: LabFolder, dsn: str, module: str, there: LocalLab, revisions: dict[str, int]) -> list[str]:
+def _fill(lab: LabFolder, dsn: str, module: str, there: LocalLab, revisions: dict[str, Had]) -> list[str]:
     with closing(listen(dsn)) as listener, listener.connection.transaction():
         _put_machines(listener.connection, module, there)
         _put_images(listener.connection, module, there, revisions)
@@ -140,18 +144,20 @@ def _put_machines(conn: Connection, module: str, there: LocalLab) -> None:
         catalogue.put_computer(conn, computer)
 
 
-def _put_images(conn: Connection, module: str, there: LocalLab, revisions: dict[str, int]) -> None:
+def _put_images(conn: Connection, module: str, there: LocalLab, revisions: dict[str, Had]) -> None:
     for image in there.images:
+        had = revisions[image.name]
         new = NewImage(
             name=image.name,
-            revision=revisions[image.name],
-            revision_name=revision_name(image, revisions[image.name]),
+            revision=had.number,
+            revision_name=revision_name(image, had.number),
             os=image.os,
             os_module=image.os_module,
             install_type=module,
             min_ram_mb=image.min_ram_mb,
             root_access=image.sudo,
             load_seconds=LOADS,
+            files=files_of(had.descriptor) if had.descriptor else (),
         )
         catalogue.put_image(conn, new)
 

@@ -1,0 +1,1 @@
+"""What `vcl images` does between the repository, the database and whoever sits here."""

@@ -1,0 +1,41 @@
+"""Which repository a command speaks to, and which revision is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from vcl_provision.faces.place import Place
+from vcl_provision.images.repository import ImageDescriptor, Repository, open_repository
+from vcl_provision.model.faults import Refused
+from vcl_provision.store import revisions
+
+
+@contextmanager
+def chosen(address: str, place: Place | None) -> Generator[Repository]:
+    """The repository at an address; without one, that of the lab's VM profiles. Raises Refused if they name several."""
+    repository = open_repository(address or _of_the_lab(place))
+    try:
+        yield repository
+    finally:
+        repository.close()
+
+
+def named(repository: Repository, words: str) -> ImageDescriptor:
+    """The revision of this name, or the best that the words fit. Raises Refused with the nearest."""
+    name = words.strip()
+    if name and not name.startswith(".") and "/" not in name and " " not in name and repository.has(name):
+        return repository.get(name)
+    return repository.match(words)[0]
+
+
+def _of_the_lab(place: Place | None) -> str:
+    if place is None:
+        raise Refused("no repository was named, and there is no database to ask", "name one: --repository ADDRESS")
+    with place.session() as conn:
+        addresses = revisions.repositories(conn)
+    if not addresses:
+        raise Refused("no VM profile of this lab names a repository", "name one: --repository ADDRESS")
+    if len(addresses) > 1:
+        raise Refused(f"this lab has several repositories: {', '.join(addresses)}", "name one: --repository ADDRESS")
+    return addresses[0]
