@@ -1,8 +1,9 @@
 # make demo      a lab on this machine, from nothing to a user logged in on a virtual machine and back
 # make demo-sim  the same on a simulated hypervisor: needs no root, no packages
-# make test      every test;  make test PYTEST="tests/unit -x" for some of them
+# make test      every test, in three processes;  make test PYTEST="tests/unit -x" WORKERS=0  for some of them, in one
 # make lint      ruff, pyright, shellcheck
-# make bench     the benchmarks' table
+# make bench     the benchmarks' table;  make bench-images  that of building images
+# make test-profiles  builds and boots every profile that CI does not
 # make docs      writes the generated pages of docs/ again
 # make clean     removes what these targets made here
 # Each does its own set-up, once.
@@ -10,11 +11,12 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PYTEST ?=
-SCRIPTS := .ci/run .ci/prepare $(shell grep -rl '^.!/bin' vcl_provision/images/guest)
+WORKERS ?= 3
+SCRIPTS := .ci/run .ci/prepare $(shell grep -rlE '^.(!/bin| shellcheck shell)' vcl_provision/images/guest)
 
 export PYTHON
 
-.PHONY: demo demo-sim test lint bench docs clean
+.PHONY: demo demo-sim test test-profiles lint bench bench-images docs clean
 
 demo: $(VENV)/.with-libvirt
 	@$(VENV)/bin/vcl demo
@@ -23,7 +25,10 @@ demo-sim: $(VENV)/.plain
 	@$(VENV)/bin/vcl demo --sim
 
 test: $(VENV)/.for-tests
-	$(VENV)/bin/pytest $(PYTEST)
+	$(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
+
+test-profiles: $(VENV)/.for-tests
+	$(VENV)/bin/pytest tests/acceptance/every_profile.py $(PYTEST)
 
 lint: $(VENV)/.for-tests
 	$(VENV)/bin/ruff check
@@ -32,6 +37,9 @@ lint: $(VENV)/.for-tests
 
 bench: $(VENV)/.for-tests
 	$(VENV)/bin/python -m benchmarks
+
+bench-images: $(VENV)/.for-tests
+	$(VENV)/bin/python -m benchmarks images transfers
 
 docs: $(VENV)/.plain
 	$(VENV)/bin/python -m vcl_provision.faces.lifecycle_page > docs/lifecycle.md

@@ -18,14 +18,16 @@ from pathlib import Path
 
 import paramiko
 import psutil
+from a_cpu import CPU
 from a_need import need, need_root
+from a_subnet import a_subnet
 
 from vcl_provision.channels.guests import GuestConnections
 from vcl_provision.channels.keys import KeyPair, new_host_key, new_key
 from vcl_provision.channels.patience import Patience
+from vcl_provision.images.carriers.nocloud import nocloud_iso
 from vcl_provision.images.firstboot import FirstBoot
-from vcl_provision.images.manifest import read_manifest
-from vcl_provision.images.nocloud import nocloud_iso
+from vcl_provision.images.repository.loose import read_loose
 from vcl_provision.model.faults import Transient
 from vcl_provision.model.lab import Address, Computer
 from vcl_provision.model.states import ComputerKind, ComputerState
@@ -146,8 +148,14 @@ def remove_leftovers(*prefixes: str) -> None:
 def a_lan() -> Generator[Lan]:
     need_root()
     need("ip", "dnsmasq", "setpriv", "qemu-system-x86_64", "qemu-img", "ssh")
-    number = os.getpid() % 250 + 1
-    four, six = f"10.213.{number}", f"fd76:636c:{number:x}:"
+    with a_subnet() as number, _devices(number) as lan:
+        yield lan
+
+
+@contextmanager
+def _devices(number: int) -> Generator[Lan]:
+    """The subnet is not one of those that a local lab takes, 10.192.0.0/10."""
+    four, six = f"10.113.{number}", f"fd76:636c:{number:x}:"
     sides = {
         name: (IPv4Address(f"{four}.{last}"), IPv6Address(f"{six}:{last}"))
         for last, name in ((1, "management"), (2, "user"), (3, "stranger"), (10, "guest"))
@@ -227,18 +235,18 @@ def firstboot(host: KeyPair, key: KeyPair) -> FirstBoot:
 
 
 def qemu(image: Path, folder: Path, lan: Lan, told: FirstBoot) -> Sequence[str]:
-    manifest = read_manifest(image)
+    there = read_loose(image)
+    assert there.descriptor.boot, "the tests' guests are started with their kernel"
     overlay, seed = folder / "overlay.qcow2", folder / "seed.iso"
-    base = image / "disk.qcow2"
     subprocess.run(
-        ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(base), "-F", "qcow2", str(overlay)], check=True
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(there.disk), "-F", "qcow2", str(overlay)], check=True
     )
     seed.write_bytes(nocloud_iso(told))
     return [
-        *("qemu-system-x86_64", "-nodefaults", "-machine", "pc,accel=tcg", "-cpu", "max", "-smp", "1"),
-        *("-m", str(manifest.min_memory_mb), "-display", "none"),
-        *("-kernel", str(image / "vmlinuz"), "-initrd", str(image / "initrd.img")),
-        *("-append", manifest.kernel_command_line, "-serial", f"file:{folder / 'console.log'}"),
+        *("qemu-system-x86_64", "-nodefaults", "-machine", "pc,accel=tcg", "-cpu", CPU, "-smp", "1"),
+        *("-m", str(there.descriptor.min_memory_mb), "-display", "none"),
+        *("-kernel", str(there.kernel), "-initrd", str(there.initrd)),
+        *("-append", there.descriptor.boot.command_line, "-serial", f"file:{folder / 'console.log'}"),
         *("-netdev", f"tap,id=net,ifname={lan.tap},script=no,downscript=no"),
         *("-device", f"virtio-net-pci,netdev=net,mac={MAC}", "-device", "virtio-rng-pci"),
         *("-drive", f"file={overlay},if=virtio,cache=unsafe,format=qcow2"),

@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import StringIO
@@ -14,15 +15,14 @@ from typing import Self
 
 import paramiko
 import pytest
+from a_cpu import CPU
 
 from vcl_provision.channels.keys import KeyPair
-from vcl_provision.channels.local import LocalChannel
 from vcl_provision.channels.patience import Patience
-from vcl_provision.images.build import cached_image
+from vcl_provision.images.builder import cached_image, load_profile
+from vcl_provision.images.carriers.nocloud import nocloud_iso
 from vcl_provision.images.firstboot import FirstBoot
-from vcl_provision.images.manifest import read_manifest
-from vcl_provision.images.nocloud import nocloud_iso
-from vcl_provision.images.recipes import find_recipe
+from vcl_provision.images.repository.loose import LooseImage, read_loose
 from vcl_provision.model.faults import Refused, TimedOut
 
 PROJECT = Path(__file__).parent.parent
@@ -30,11 +30,20 @@ DHCP_ACK = b"\x63\x82\x53\x63\x35\x01\x05"
 """RFC 2131's cookie, then the message type: what QEMU's DHCP server says last."""
 
 
-def built_image(recipe: str) -> Path:
-    """The folder of an image, from the cache: VCL_CACHE, or `.cache` of the project."""
-    cache = Path(os.environ.get("VCL_CACHE", PROJECT / ".cache")) / "images"
+def images_folder() -> Path:
+    """Where images are kept from one run to the next: in VCL_CACHE, or `.cache` of the project."""
+    return Path(os.environ.get("VCL_CACHE", PROJECT / ".cache")) / "images"
+
+
+def stage_cache() -> Path:
+    """What builds keep: what one has installed, the next one need not."""
+    return images_folder() / "builder"
+
+
+def built_image(profile: str) -> Path:
+    """The folder of an image, from the cache."""
     try:
-        return cached_image(find_recipe(recipe), cache, channel=LocalChannel(), patience=Patience(900), say=print)
+        return cached_image(load_profile(profile), images_folder(), patience=Patience(900), say=print)
     except Refused as no:
         if os.environ.get("CI") == "true":
             raise
@@ -69,21 +78,32 @@ def _speaks(connection: socket.socket) -> bool:
 
 
 class BareGuest:
-    """One guest under plain QEMU, software emulation, reached by a port of loopback: the measure for loads.
+    """One guest under plain QEMU, reached by a port of loopback: the measure for loads.
 
-    `cpu` is QEMU's model; compare only with loads on the same one (a systemd guest boots a fifth faster on `qemu64`).
+    It is told `firstboot` by a NoCloud disk, or by what QEMU's arguments `carriers` bring. It is emulated, with the CPU
+    that the libvirt module gives, unless QEMU's words for others are given.
     """
 
     def __init__(
-        self, image: Path, folder: Path, firstboot: FirstBoot | None, management: KeyPair, *, cpu: str = "max"
+        self,
+        image: Path,
+        folder: Path,
+        firstboot: FirstBoot | None,
+        management: KeyPair,
+        *,
+        carriers: Sequence[str] = (),
+        accelerator: str = "tcg",
+        cpu: str = CPU,
     ) -> None:
-        self._cpu = cpu
+        self._carriers = carriers
+        self._hardware = ("-accel", accelerator, "-cpu", cpu)
         self._image, self._folder, self.firstboot = image, folder, firstboot
         self._key = paramiko.Ed25519Key.from_private_key(StringIO(management.private.reveal()))
         self._process: subprocess.Popen[bytes] | None = None
         self._transport: paramiko.Transport | None = None
         self.port = _free_port()
         self.console = folder / "console.log"
+        self._overlay, self._seed = folder / "overlay.qcow2", folder / "seed.iso"
 
     def __enter__(self) -> Self:
         return self
@@ -91,19 +111,23 @@ class BareGuest:
     def __exit__(self, *exc: object) -> None:
         self.stop()
 
-    def start(self) -> None:
-        """Makes the overlay if there is none yet, and starts QEMU."""
+    def prepare(self) -> None:
+        """Makes the overlay, if there is none yet, and the first-boot disk."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        overlay = self._folder / "overlay.qcow2"
-        base = self._image / "disk.qcow2"
-        if not overlay.exists():
-            argv = ("qemu-img", "create", "-q", "-f", "qcow2", "-b", str(base), "-F", "qcow2", str(overlay))
+        base = read_loose(self._image).disk
+        if not self._overlay.exists():
+            argv = ("qemu-img", "create", "-q", "-f", "qcow2", "-b", str(base), "-F", "qcow2", str(self._overlay))
             subprocess.run(argv, check=True)
-        argv = [*_machine(self._image, self._folder, self.port), "-cpu", self._cpu, *_drive(overlay, "qcow2")]
-        if self.firstboot is not None:
-            seed = self._folder / "seed.iso"
-            seed.write_bytes(nocloud_iso(self.firstboot))
-            argv += _drive(seed, "raw,readonly=on")
+        if self.firstboot is not None and not self._carriers:
+            self._seed.write_bytes(nocloud_iso(self.firstboot))
+
+    def start(self) -> None:
+        """Starts QEMU."""
+        self.prepare()
+        argv = [*_machine(self._image, self._folder, self.port), *self._hardware, *drive(self._overlay, "qcow2")]
+        argv += self._carriers
+        if self._seed.exists():
+            argv += drive(self._seed, "raw,readonly=on")
         (self._folder / "net.pcap").unlink(missing_ok=True)  # the last boot's address says nothing about this one
         self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
 
@@ -214,12 +238,11 @@ class BareGuest:
 
 
 def _machine(image: Path, folder: Path, port: int) -> list[str]:
-    manifest = read_manifest(image)
+    there = read_loose(image)
     return [
-        *("qemu-system-x86_64", "-nodefaults", "-machine", "pc,accel=tcg", "-smp", "1"),
-        *("-m", str(manifest.min_memory_mb), "-display", "none", "-no-reboot"),
-        *("-kernel", str(image / "vmlinuz"), "-initrd", str(image / "initrd.img")),
-        *("-append", manifest.kernel_command_line),
+        *("qemu-system-x86_64", "-nodefaults", "-machine", "pc", "-smp", "1"),
+        *("-m", str(there.descriptor.min_memory_mb), "-display", "none", "-no-reboot"),
+        *_kernel(there),
         *("-serial", f"file:{folder / 'console.log'}"),
         *("-monitor", f"unix:{folder / 'monitor'},server=on,wait=off"),
         *("-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"),
@@ -229,7 +252,14 @@ def _machine(image: Path, folder: Path, port: int) -> list[str]:
     ]
 
 
-def _drive(path: Path, image_format: str) -> list[str]:
+def _kernel(image: LooseImage) -> list[str]:
+    """What is handed over; nothing for an image that boots from its disk."""
+    boot = image.descriptor.boot
+    return ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", boot.command_line] if boot else []
+
+
+def drive(path: Path, image_format: str) -> list[str]:
+    """QEMU's arguments for one more disk."""
     return ["-drive", f"file={path},if=virtio,cache=unsafe,format={image_format}"]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
@@ -25,6 +24,8 @@ from vcl_provision.drivers.importing import import_source
 from vcl_provision.drivers.provisioner import LocalLab
 from vcl_provision.drivers.task import Task
 from vcl_provision.images.firstboot import FirstBoot
+from vcl_provision.images.repository import ImageDescriptor, open_repository
+from vcl_provision.images.repository.loose import read_loose
 from vcl_provision.model.lab import Computer, Revision, VmHost, VmProfile
 from vcl_provision.model.states import ComputerKind, ComputerState
 from vcl_provision.model.steps import Step
@@ -215,25 +216,34 @@ class LibvirtBench:
                         volume.delete()
 
 
-def put_in_repository(image: Path, repository: Path, name: str) -> None:
-    """An image by another name: its files linked, so that it costs nothing."""
-    repository.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(image, repository / name, copy_function=os.link)
+def put_in_repository(image: Path, repository: Path, name: str, **changes: Any) -> ImageDescriptor:
+    """An image's folder as a revision: its files linked, so that it costs nothing. `changes` are the descriptor's."""
+    there, (kind, _, number) = read_loose(image), name.rpartition("-v")
+    descriptor = replace(there.descriptor, name=name, image=kind, revision=int(number), **changes)
+    open_repository(repository).take_in(descriptor, there.files, patience=Patience(60))
+    return descriptor
+
+
+@contextlib.contextmanager
+def a_libvirt_lab(folder: Path, **images: Path) -> Generator[LocalLab]:
+    """A libvirt of this process's own, with `images` by name, revision 1. Guests reach this machine, nothing else."""
+    local_host = libvirt_module("local_host")
+    try:
+        lab = local_host.up(folder, 4, forward="", watched=os.getpid())
+        for name, image in images.items():
+            put_in_repository(image, Path(lab.repository_path), f"{name}-v1")
+        yield lab
+    finally:
+        local_host.down(folder)
 
 
 @pytest.fixture(scope="session")
 def libvirt_lab(tmp_path_factory: pytest.TempPathFactory, small_image: Path) -> Iterator[LocalLab]:
-    """A libvirt of the tests' own, the small guest in its repository. Guests reach this machine and nothing else."""
-    folder = tmp_path_factory.mktemp("libvirt")
-    local_host = libvirt_module("local_host")
-    if lacks := local_host.missing():
+    """The tests' own, the small guest in its repository."""
+    if lacks := libvirt_module("local_host").missing():
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("; ".join(lacks))
-    try:
-        lab = local_host.up(folder, 4, forward="", watched=os.getpid())
-        put_in_repository(small_image, Path(lab.repository_path), "small-v1")
+    with a_libvirt_lab(tmp_path_factory.mktemp("libvirt"), small=small_image) as lab:
         yield lab
-    finally:
-        local_host.down(folder)
 
 
 @pytest.fixture

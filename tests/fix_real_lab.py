@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -32,6 +33,7 @@ class RealLab:
     bench: LibvirtBench
     alice: Person
     home: str
+    image: str = "small"
 
     @property
     def computer(self) -> str:
@@ -41,9 +43,9 @@ class RealLab:
         """A request of hers, acknowledged at once."""
         question = (
             "INSERT INTO request (user_id, image_id, remote_address) "
-            "VALUES (user_named('alice'), image_named('small'), %s) RETURNING id"
+            "VALUES (user_named('alice'), image_named(%s), %s) RETURNING id"
         )
-        return self.conn.execute(question, [self.home]).fetchall()[0][0]
+        return self.conn.execute(question, [self.image, self.home]).fetchall()[0][0]
 
     def end(self, request: int) -> None:
         self.conn.execute("UPDATE request SET state = 'deleted' WHERE id = %s", [request])
@@ -82,24 +84,26 @@ class RealLab:
         )
 
 
-@pytest.fixture
-def real_lab(conn: Connection, dsn: str, libvirt_bench: LibvirtBench, tmp_path: Path) -> Generator[RealLab]:
-    """The daemon is not yet started. All of it is gone afterwards."""
-    lab = libvirt_bench.lab
-    alice = a_person(tmp_path, "alice")
-    _furnish(conn, lab, alice)
+@contextmanager
+def a_real_lab(
+    conn: Connection, dsn: str, bench: LibvirtBench, folder: Path, *, image: str = "small", ram_mb: int = 192
+) -> Generator[RealLab]:
+    """The daemon is not yet started. All of it is gone afterwards, but the libvirt."""
+    lab = bench.lab
+    alice = a_person(folder, "alice")
+    _furnish(conn, lab, alice, image, ram_mb)
     tables: dict[str, Any] = {
         "node": {"name": "real"},
         "database": {"dsn": dsn},
-        "ssh": {"key": tmp_path / "id_ed25519"},
+        "ssh": {"key": folder / "id_ed25519"},
         "work": {"lease": 6, "tick": 1, "drain": 5},
     }
-    node = Node(name="real", folder=tmp_path, tables=tables)
+    node = Node(name="real", folder=folder, tables=tables)
     home, other = (str(ip_address(lab.slots[0].private_address) + more) for more in (180, 181))
     for address in (home, other):
         subprocess.run(["ip", "address", "add", f"{address}/32", "dev", lab.network], check=True)
     try:
-        yield RealLab(conn=conn, node=node, bench=libvirt_bench, alice=alice, home=home)
+        yield RealLab(conn=conn, node=node, bench=bench, alice=alice, home=home, image=image)
     finally:
         node.kill() if node.lives else None
         node.close()
@@ -107,7 +111,14 @@ def real_lab(conn: Connection, dsn: str, libvirt_bench: LibvirtBench, tmp_path: 
             subprocess.run(["ip", "address", "del", f"{address}/32", "dev", lab.network], check=False)
 
 
-def _furnish(conn: Connection, lab: LocalLab, alice: Person) -> None:
+@pytest.fixture
+def real_lab(conn: Connection, dsn: str, libvirt_bench: LibvirtBench, tmp_path: Path) -> Generator[RealLab]:
+    """With the small guest."""
+    with a_real_lab(conn, dsn, libvirt_bench, tmp_path) as lab:
+        yield lab
+
+
+def _furnish(conn: Connection, lab: LocalLab, alice: Person, image: str, ram_mb: int) -> None:
     profile = VmProfile(
         name="local",
         repository_path=lab.repository_path,
@@ -128,16 +139,16 @@ def _furnish(conn: Connection, lab: LocalLab, alice: Person) -> None:
             module="libvirt",
             private_address=slot.private_address,
             mac=slot.mac,
-            ram_mb=192,
+            ram_mb=ram_mb,
         ),
     )
     catalogue.put_image(
         conn,
         catalogue.NewImage(
-            name="small",
+            name=image,
             revision=1,
-            revision_name="small-v1",
-            os="small",
+            revision_name=f"{image}-v1",
+            os=image,
             os_module="linux",
             install_type="qcow2",
             min_ram_mb=128,

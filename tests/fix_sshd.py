@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 from a_need import PLACES, need
+from a_port import free_port
 
 from vcl_provision.channels.keys import KeyPair, new_host_key, new_key
 from vcl_provision.channels.patience import Patience
@@ -33,6 +34,7 @@ StrictModes no
 UsePAM no
 PasswordAuthentication no
 PermitRootLogin prohibit-password
+Subsystem sftp internal-sftp
 """
 
 
@@ -101,13 +103,6 @@ def _unless_gone(act: Callable[[], None]) -> None:
         act()
     except psutil.NoSuchProcess:
         return
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-    return port
 
 
 @pytest.fixture(scope="module")

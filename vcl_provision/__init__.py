@@ -1,3 +1,3 @@
 """The management node of a lab: gives people the machines that they reserved."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -64,8 +64,11 @@ def test_a_module_imports_the_contract_the_standard_library_and_its_own_client(p
 
 
 def test_no_room_of_ours_names_a_hypervisor() -> None:
+    """But images: what hypervisors read and hand to their guests is known by their names."""
     known = ("libvirt", "vmware", "virtualbox", "vsphere", "qemu:///")
     for path in files(TOP / "vcl_provision"):
+        if (TOP / "vcl_provision/images") in path.parents:
+            continue
         text = path.read_text().lower()
         assert not [name for name in known if name in text], path
 

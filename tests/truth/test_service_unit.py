@@ -1,4 +1,4 @@
-"""conf/vcld.service is what systemd understands, and fits the settings."""
+"""The units in conf/ are what systemd understands, and vcld's fits the settings."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ import sys
 from configparser import ConfigParser
 from pathlib import Path
 
+import pytest
+
 from vcl_provision.daemon.settings import Settings
 
-UNIT = Path(__file__).parents[2] / "conf" / "vcld.service"
+CONF = Path(__file__).parents[2] / "conf"
+UNIT = CONF / "vcld.service"
 
 
-def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "program"), [("vcld.service", "vcld"), ("vcl-builder.service", "vcl")])
+def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path, name: str, program: str) -> None:
     verify = shutil.which("systemd-analyze")
     assert verify, "systemd-analyze is missing: apt-get install systemd"
-    unit = tmp_path / "vcld.service"
-    unit.write_text(UNIT.read_text().replace("/opt/vcl-provision/bin/vcld", sys.executable))
+    unit, text = tmp_path / name, (CONF / name).read_text()
+    assert f"ExecStart=/opt/vcl-provision/bin/{program} " in text
+    unit.write_text(text.replace(f"/opt/vcl-provision/bin/{program} ", f"{sys.executable} "))
     said = subprocess.run([verify, "verify", str(unit)], capture_output=True, text=True, check=False)
-    assert [line for line in said.stderr.splitlines() if "vcld.service" in line] == []
+    assert [line for line in said.stderr.splitlines() if name in line] == []
 
 
 def test_a_stop_leaves_time_to_drain() -> None:

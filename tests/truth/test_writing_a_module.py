@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from fix_libvirt import put_in_repository
 
 PAGE = Path(__file__).parents[2] / "docs" / "writing-a-module.md"
 BLOCK = re.compile(r"^```(?P<kind>\w+)(?P<about>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -90,7 +91,7 @@ def qemu() -> None:
 def test_whoever_does_what_the_page_says_has_a_module_that_keeps_the_contract(
     tmp_path: Path, small_image: Path
 ) -> None:
-    shutil.copytree(small_image, tmp_path / "images" / "small-v1", copy_function=os.link)
+    put_in_repository(small_image, tmp_path / "images", "small-v1")
     reader = Reader(tmp_path)
     for block in blocks():
         reader.do(block)

@@ -1,0 +1,6 @@
+"""The CPU of emulated guests: as the libvirt module gives it, so that a bare boot and a load can be compared."""
+
+from __future__ import annotations
+
+CPU = "max,la57=off,erms=off,fsrm=off,svm=off"
+"""In QEMU's own words. A unit test holds it against the module."""
