@@ -232,6 +232,8 @@ def test_a_full_disk_of_another_machine_is_named(
     there.close()
 
 
+# paramiko reads ahead in a thread of its own, which complains of the connection too
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_another_machine_that_goes_away_is_transient_and_the_transfer_goes_on_later(
     far: Repository, sshd: Sshd, maker: ImageMaker, patience: Patience, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ register_namespace("vcl", NAMESPACE)
 _OTHERS = "cdefghijklmnopqrstuvwxyz"
 """Letters of disks after the system's and the one that says who the machine is."""
 
-SLOW_EMULATED = ("la57", "erms", "fsrm", "svm")
+SLOW_EMULATED = ("la57", "erms", "fsrm")
 """What QEMU can emulate and a guest is better off without: page tables of five levels are one more look for each
 address, and string instructions that are fast in silicon go byte by byte. A systemd guest boots a seventh faster."""
 
