@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-CPU = "max,la57=off,erms=off,fsrm=off"
+CPU = "max"
 """In QEMU's own words. A unit test holds it against the module."""

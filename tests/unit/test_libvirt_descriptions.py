@@ -83,11 +83,9 @@ def test_the_accelerator_decides_domain_type_and_cpu(accelerator: str, kind: str
     assert attributes(root, "cpu") == {"mode": cpu}
 
 
-def test_an_emulated_cpu_is_qemus_maximum_but_for_what_is_slow_to_emulate() -> None:
-    off = [f"{feature.get('name')}=off" for feature in described().findall("cpu/feature[@policy='disable']")]
-    assert ",".join(["max", *off]) == CPU
-    for chosen in (described(accelerator="kvm"), described(hardware=hardware.Hardware(cpu_mode="maximum"))):
-        assert chosen.find("cpu/feature") is None
+def test_an_emulated_cpu_is_qemus_maximum_as_in_bare_boots() -> None:
+    assert (attributes(described(), "cpu"), CPU) == ({"mode": "maximum"}, "max")
+    assert attributes(described(accelerator="kvm"), "cpu") == {"mode": "host-model"}
 
 
 def test_a_bridge_is_named_as_one() -> None:

@@ -15,7 +15,7 @@ class Hardware:
     """The overrides of a VM profile; every default is what a Linux guest does best with.
 
     `accelerator` kvm, tcg or auto (a real boot decides), empty: the module's setting. `machine` is QEMU's machine type.
-    `cpu_mode` empty: host-model under KVM; under TCG maximum, but for what is slow to emulate. `cache` of the system
+    `cpu_mode` empty: host-model under KVM, maximum under TCG. `cache` of the system
     disk. `extra_memory_mb` on top of the computer's. `console`: `log` keeps on the VM host what the guest writes to its
     serial port, `pty` does not, `none` has no port. `first_boot` is the carrier of what the machine is told. `video`
     none, or a card shown by VNC on the VM host's own 127.0.0.1.

@@ -17,10 +17,6 @@ register_namespace("vcl", NAMESPACE)
 _OTHERS = "cdefghijklmnopqrstuvwxyz"
 """Letters of disks after the system's and the one that says who the machine is."""
 
-SLOW_EMULATED = ("la57", "erms", "fsrm")
-"""What QEMU can emulate and a guest is better off without: page tables of five levels are one more look for each
-address, and string instructions that are fast in silicon go byte by byte. A systemd guest boots a seventh faster."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
@@ -101,7 +97,7 @@ def describe(machine: Machine) -> str:
     features = _add(root, "features")
     _add(features, "acpi")
     _add(features, "apic")
-    _cpu(root, machine)
+    _add(root, "cpu", mode=machine.hardware.cpu_mode or ("host-model" if machine.accelerator == "kvm" else "maximum"))
     _add(root, "clock", offset="utc")
     _add(root, "on_crash", "destroy")
     _devices(_add(root, "devices"), machine)
@@ -150,15 +146,6 @@ def disk_of(description: str) -> Disk:
     if not there:
         raise Refused("the machine has no disk", "load it again")
     return there[0]
-
-
-def _cpu(root: Element, machine: Machine) -> None:
-    if machine.hardware.cpu_mode or machine.accelerator == "kvm":
-        _add(root, "cpu", mode=machine.hardware.cpu_mode or "host-model")
-        return
-    cpu = _add(root, "cpu", mode="maximum")
-    for name in SLOW_EMULATED:
-        _add(cpu, "feature", policy="disable", name=name)
 
 
 def _boot(root: Element, machine: Machine) -> None:
