@@ -1,9 +1,8 @@
 """Keeps one private libvirtd alive, and takes everything down with it. A program: `python keeper.py FOLDER [PID]`.
 
-The daemon sees its own /etc/libvirt, /run/libvirt, ... through a mount namespace, so it touches no other libvirt of
-this machine; the network is the machine's. The keeper is the sub-reaper of it all: what a daemonised QEMU or dnsmasq
-leaves is its child, seen dead at once (libvirt waits for that), and found when all has to end. With a PID it ends when
-that process does, however. Imports nothing of ours: it runs as a program, and is imported by its neighbours.
+The daemon sees its own /etc/libvirt, /run/libvirt, ... by a mount namespace, and touches no other; the network is the
+machine's. The keeper is the sub-reaper of it all: what a daemonised QEMU or dnsmasq leaves is its child, seen dead at
+once (libvirt waits for that). With a PID it ends when that process does. It imports nothing of ours, being a program.
 """
 
 from __future__ import annotations
