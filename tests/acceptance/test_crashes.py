@@ -61,15 +61,12 @@ def kill_on(dlab: DaemonLab) -> None:
     nodes = [dlab.node(name, sim={"delays": SLOW}) for name in ("mn1", "mn2", "mn3")]
     interrupted = 0
     for _ in range(KILLS):
-        for node in nodes:
-            if not node.lives and random.random() < 0.8:
-                node.begin()
-        while not (ready := [node for node in nodes if node.ready]):
-            pass_time(0.05, users)
-            if not any(node.lives for node in nodes):
-                nodes[0].begin()
+        begin_some(nodes, random)
         pass_time(random.uniform(0.0, 0.6), users)
-        victim = random.choice([node for node in ready if held_by(dlab, node)] or ready)
+        while not (busy := [node for node in nodes if node.ready and held_by(dlab, node)]):
+            begin_some(nodes, random)
+            pass_time(0.05, users)
+        victim = random.choice(busy)
         victim.kill()
         interrupted += held_by(dlab, victim) > 0
         assert doubles(dlab.world) == []
@@ -82,6 +79,13 @@ def kill_on(dlab: DaemonLab) -> None:
     dlab.check_nothing_is_left()
     sys.stdout.write(f"{interrupted} of {KILLS} kills met work in hand; {len(users.requests)} reservations\n")
     assert interrupted >= KILLS // 2, "too few of the kills met work in hand: this run shows little"
+
+
+def begin_some(nodes: list[Node], random: Random) -> None:
+    """Of the dead ones; now and then one stays dead, so that another takes over what it held when its lease ends."""
+    for node in nodes:
+        if not node.lives and random.random() < 0.8:
+            node.begin()
 
 
 def held_by(lab: DaemonLab, node: Node) -> int:
