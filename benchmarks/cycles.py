@@ -12,10 +12,11 @@ from benchmarks.lab import BenchLab, a_bench_lab
 from benchmarks.table import Row
 from benchmarks.usage import Spent
 
-COMPUTERS = 100
+COMPUTERS = 300
 WARM_UP = 300
 CYCLES = 3000
-AT_ONCE = 100
+AT_ONCE = 300
+"""A user is first looked for a second after the machine was opened: so many are waited for at a time."""
 SECONDS = 600.0
 
 ASK = "INSERT INTO request (user_id, image_id, remote_address) VALUES (1, 1, '192.0.2.7')"

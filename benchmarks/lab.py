@@ -66,7 +66,9 @@ def a_bench_lab(*, computers: int, sim: str = 'users_come = "0"', work: str = ""
                 postmaster = psutil.Process(conn.info.backend_pid).ppid()
                 meter = Meter(daemon=daemon.pid, postmaster=postmaster)
                 lab = BenchLab(dsn=dsn, conn=conn, meter=meter, folder=folder)
-                lab.wait_until("SELECT count(*) > 0 FROM management_node")
+                while not lab.one("SELECT count(*) > 0 FROM management_node"):
+                    assert daemon.poll() is None, (folder / "vcld.log").read_text()
+                    time.sleep(0.05)
                 yield lab
 
 

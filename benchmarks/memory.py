@@ -17,10 +17,10 @@ def run() -> list[Row]:
         lab.conn.execute(NEW, [LOADS])
         booting = "SELECT count(DISTINCT reservation_id) FROM load_log WHERE step = 'bootstate'"
         lab.wait_until(f"SELECT ({booting}) = %s", LOADS)
-        vcld = _mib([psutil.Process(lab.meter.daemon)])
+        vcld = _megabytes([psutil.Process(lab.meter.daemon)])
         return [
-            Row(f"memory of vcld with {LOADS} loads in progress, MiB (PSS)", f"{vcld:.0f}", "", f"{20 * LOADS}"),
-            Row("  and of PostgreSQL's processes with it", f"{vcld + _mib(_of_postgres(lab)):.0f}", "150", ""),
+            Row(f"memory of vcld with {LOADS} loads in progress, MB (PSS)", f"{vcld:.0f}", "", f"{21 * LOADS}"),
+            Row("  and of PostgreSQL's processes with it", f"{vcld + _megabytes(_of_postgres(lab)):.0f}", "150", ""),
         ]
 
 
@@ -29,6 +29,6 @@ def _of_postgres(lab: BenchLab) -> list[psutil.Process]:
     return [postmaster, *postmaster.children()]
 
 
-def _mib(processes: list[psutil.Process]) -> float:
+def _megabytes(processes: list[psutil.Process]) -> float:
     """What they take of the machine: shared pages are counted once, in parts."""
-    return sum(process.memory_full_info().pss for process in processes) / 2**20
+    return sum(process.memory_full_info().pss for process in processes) / 1e6

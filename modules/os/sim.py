@@ -16,6 +16,8 @@ _KEY = re.compile(r"(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,3}( [ -~]*)?\Z
 class SimGuest(Guest[NoOptions]):
     """Says over the guest channel what is to happen; the simulated guest does it."""
 
+    first_look = 0.0
+
     def wait_ready(self, computer: Computer) -> None:
         self.task.wait_until(lambda: self._answers(computer), f"{computer.name} to be ready")
 

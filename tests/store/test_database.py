@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -13,11 +14,10 @@ from a_lab import a_lab
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from vcl_provision.channels.patience import Patience
-from vcl_provision.daemon.kept import LabLocks
 from vcl_provision.model.faults import TimedOut
 from vcl_provision.store import nodes
 from vcl_provision.store.database import Connection, Database, DatabaseAway
-from vcl_provision.store.locks import hold
+from vcl_provision.store.locks import LabLocks
 
 
 def count_users(conn: Connection) -> int:
@@ -180,20 +180,29 @@ def test_a_node_without_a_name_is_refused(conn: Connection) -> None:
         nodes.register_node(conn, "")
 
 
+def count_locks(conn: Connection) -> tuple[int, int]:
+    """Named locks that are held, and by how many connections."""
+    return conn.execute(
+        "SELECT count(*), count(DISTINCT l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+        " WHERE l.locktype = 'advisory' AND l.granted AND d.datname = current_database()"
+    ).fetchall()[0]
+
+
 def test_a_lock_is_held_by_one_and_free_when_left(database: Database) -> None:
+    nodes_locks = LabLocks(database), LabLocks(database)
     inside: list[int] = []
     most: list[int] = []
     together = threading.Barrier(4)
 
-    def work() -> None:
+    def work(locks: LabLocks) -> None:
         together.wait()
-        with hold(database, "image debian12 on host-1", patience=Patience(60)):
+        with locks.hold("image debian12 on host-1", patience=Patience(60)):
             inside.append(1)
             most.append(len(inside))
             time.sleep(0.01)  # long enough for another one to come in, were it let in
             inside.pop()
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
+    threads = [threading.Thread(target=work, args=[locks]) for locks in nodes_locks for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -201,30 +210,38 @@ def test_a_lock_is_held_by_one_and_free_when_left(database: Database) -> None:
     assert most == [1, 1, 1, 1]
 
 
-def test_a_lock_that_stays_taken_is_not_waited_for_for_ever(database: Database) -> None:
+@pytest.mark.parametrize("here", [True, False], ids=["on-this-node", "on-another-node"])
+def test_a_lock_that_stays_taken_is_not_waited_for_for_ever(database: Database, *, here: bool) -> None:
+    locks = LabLocks(database)
+    other = locks if here else LabLocks(database)
     with (
-        hold(database, "one", patience=Patience(5)),
+        locks.hold("one", patience=Patience(5)),
         pytest.raises(TimedOut, match="'one'"),
-        hold(database, "one", patience=Patience(0.3)),
+        other.hold("one", patience=Patience(0.3)),
     ):
         pass
 
 
 def test_a_lock_whose_connection_breaks_does_not_disturb_its_holder(database: Database, conn: Connection) -> None:
-    with hold(database, "one", patience=Patience(5)):
+    locks = LabLocks(database)
+    with locks.hold("one", patience=Patience(5)):
         kill_connections(conn)
-    with hold(database, "one", patience=Patience(30)):
+        with locks.hold("two", patience=Patience(30)):
+            assert count_locks(conn) == (1, 1)
+    with locks.hold("one", patience=Patience(30)):
         pass
 
 
-def test_locks_in_hand_leave_connections_for_everything_else(dsn: str) -> None:
-    database = Database(dsn, max_size=4)
+def test_locks_in_hand_share_one_connection_and_leave_the_pool_alone(dsn: str, conn: Connection) -> None:
+    database = Database(dsn, max_size=2)
     locks = LabLocks(database)
-    with locks.hold("one", patience=Patience(5)), locks.hold("two", patience=Patience(5)):
-        with pytest.raises(TimedOut), locks.hold("three", patience=Patience(0.3)):
-            pass
+    with contextlib.ExitStack() as held:
+        for name in ("one", "two", "three", "four"):
+            held.enter_context(locks.hold(name, patience=Patience(5)))
+        assert count_locks(conn) == (4, 1)
         with database.session() as one, database.session() as another:
             assert count_users(one) == count_users(another) == 0
+    Patience(10).until(lambda: count_locks(conn) == (0, 0), "all to be given back")
     database.close()
 
 
@@ -246,7 +263,8 @@ def test_whoever_hangs_in_a_transaction_lets_go_of_what_they_locked(database: Da
 
 
 def test_two_locks_of_different_names_do_not_meet(database: Database) -> None:
-    with hold(database, "one", patience=Patience(5)), hold(database, "two", patience=Patience(5)):
+    one, two = LabLocks(database), LabLocks(database)
+    with one.hold("one", patience=Patience(5)), two.hold("two", patience=Patience(5)):
         pass
 
 

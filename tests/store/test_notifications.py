@@ -59,7 +59,7 @@ def test_each_move_tells_the_state_that_the_request_came_into(conn: Connection, 
     heard(conn, listener)
     for event in (Event.LOADED, Event.CONNECTED, Event.ENDED, Event.CLOSED, Event.RECLAIMED):
         kept = outcomes.done(conn, claim, event, noted=NOTHING, rules=RULES, keep=True)
-        claim = kept or claim
+        claim = kept.claim if kept else claim
     states = [story["state"] for story in stories(heard(conn, listener)["vcl_request"])]
     assert states == ["reserved", "inuse", "timeout", "reclaim", "complete"]
 
@@ -141,7 +141,7 @@ def test_a_computer_that_becomes_free_wakes_the_daemon_for_who_waits(
     for event in (Event.ENDED, Event.CLOSED):
         kept = outcomes.done(conn, claim, event, noted=NOTHING, rules=RULES, keep=True)
         assert kept
-        claim = kept
+        claim = kept.claim
     a_request(conn, lab)
     heard(conn, listener)
     outcomes.done(conn, claim, Event.RECLAIMED, noted=NOTHING, rules=RULES, keep=True)
@@ -159,7 +159,8 @@ def test_the_next_reservation_of_a_freed_computer_is_due_at_once(conn: Connectio
     outcomes.again(conn, claim_all(conn)[0], Again(after=900, because="the computer is still another's"))
     assert claim_all(conn) == []
     for event in (Event.ENDED, Event.CLOSED, Event.RECLAIMED):
-        claim = outcomes.done(conn, claim, event, noted=NOTHING, rules=RULES, keep=True) or claim
+        kept = outcomes.done(conn, claim, event, noted=NOTHING, rules=RULES, keep=True)
+        claim = kept.claim if kept else claim
     assert [claim.request_id for claim in claim_all(conn)] == [second]
 
 

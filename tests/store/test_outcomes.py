@@ -36,7 +36,8 @@ def values(conn: Connection, question: str, *args: object) -> Any:
 
 
 def done(conn: Connection, claim: Claim, event: Event, *, noted: Noted = NOTHING, keep: bool = True) -> Claim | None:
-    return outcomes.done(conn, claim, event, noted=noted, rules=RULES, keep=keep)
+    kept = outcomes.done(conn, claim, event, noted=noted, rules=RULES, keep=keep)
+    return kept and kept.claim
 
 
 def on(conn: Connection, claim: Claim, *events: Event) -> Claim:
@@ -50,7 +51,8 @@ def on(conn: Connection, claim: Claim, *events: Event) -> Claim:
 
 def gave_up(conn: Connection, claim: Claim, *, blame: bool = True) -> Claim | None:
     fault = Blame(fault=FAULT, computer=blame)
-    return outcomes.done(conn, claim, Event.GAVE_UP, noted=NOTHING, rules=RULES, keep=True, blame=fault)
+    kept = outcomes.done(conn, claim, Event.GAVE_UP, noted=NOTHING, rules=RULES, keep=True, blame=fault)
+    return kept and kept.claim
 
 
 def begun(conn: Connection, lab: Lab, **columns: int) -> Claim:
@@ -413,3 +415,24 @@ def test_an_end_frees_the_computer_for_who_waits_for_it_at_once(conn: Connection
     done(conn, on(conn, claim, Event.CLOSED), Event.RECLAIMED)
     second = a_request(conn, lab, computer_id=lab.computers[0])
     assert [claim.request_id for claim in claim_all(conn)] == [second]
+
+
+def test_what_the_move_tells_is_what_asking_anew_would_tell(conn: Connection, lab: Lab) -> None:
+    """Else a turn that follows at once would work on something that is not so."""
+    claim = begun(conn, lab)
+    conn.execute("UPDATE computer SET prepared = true, host_key = 'k', loaded_revision_id = %s", [lab.revision_id])
+    conn.execute("UPDATE request SET remote_address = '192.0.2.9'")
+    known = gather(conn, claim, Timings())
+    assert known is not None
+    conn.execute("UPDATE request SET remote_address = '2001:db8::7', end_time = end_time + interval '1 hour'")
+    conn.execute("UPDATE computer SET prepared = false, tainted = true, host_key = 'other', loaded_revision_id = NULL")
+    for event in (Event.LOADED, Event.CONNECTED, Event.ENDED, Event.CLOSED):
+        noted = Noted(granted_address=ip_address("2001:db8::7"), notices_sent=2, last_seen_at=datetime.now(UTC))
+        kept = outcomes.done(conn, claim, event, noted=noted, rules=RULES, keep=True, known=known)
+        assert kept is not None
+        asked = gather(conn, kept.claim, Timings())
+        assert kept.known is not None
+        assert asked is not None
+        assert replace(kept.known, now=asked.now, asked_at=asked.asked_at) == asked
+        assert kept.known.asked_at == known.asked_at < kept.known.now
+        claim, known = kept.claim, kept.known

@@ -48,6 +48,7 @@ class FakeModule:
 
     asked: Asked
     add_user_in: RequestState = RequestState.RESERVED
+    first_look: float = 3.0
 
     def __getattr__(self, name: str) -> object:
         def ask(*arguments: object, **_named: object) -> object:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any, cast
 
 import pytest
-from a_work import COMPUTER, HERE, KEY, LOADED, NOW, REVISION, Asked, a_work, status
+from a_work import COMPUTER, HERE, KEY, LOADED, NOW, REVISION, Asked, FakeModule, a_work, status
 
 from vcl_provision.model.faults import Transient
 from vcl_provision.model.states import Event, NodeStatus, RequestState
@@ -124,6 +125,28 @@ def test_reserved_goes_on_when_the_user_is_in_and_gives_up_when_they_do_not_come
     outcome = reserved.handle(late)
     assert isinstance(outcome, Done)
     assert outcome.event is Event.NO_LOGIN
+
+
+@pytest.mark.parametrize("first_look", [0.0, 3.0])
+def test_nobody_is_looked_for_before_they_can_be_in(first_look: float) -> None:
+    asked = Asked(answers={"is_connected": True})
+    work = a_work(asked, S.RESERVED, request={"remote_address": HERE, "acknowledged_at": NOW})
+    work = replace(work, guest=cast("Any", FakeModule(asked, first_look=first_look)))
+    outcome = reserved.handle(work)
+    if first_look:
+        assert isinstance(outcome, Again)
+        assert outcome.after == first_look
+    else:
+        assert isinstance(outcome, Done)
+    assert ("is_connected" in asked.calls) == (first_look == 0)
+
+
+def test_inuse_does_not_ask_for_a_user_who_was_seen_just_now() -> None:
+    seen, asked = {"granted_address": HERE, "last_seen_at": NOW - timedelta(seconds=1)}, Asked()
+    outcome = inuse.handle(a_work(asked, S.INUSE, request={"remote_address": HERE}, reservation=seen))
+    assert asked.calls == []
+    assert isinstance(outcome, Again)
+    assert outcome.because == "in use"
 
 
 def test_an_image_that_says_so_needs_no_connection() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, cast
 
 import structlog
@@ -29,12 +30,15 @@ from vcl_provision.store.database import Database, DatabaseAway
 from vcl_provision.store.rules import Blame, Rules
 from vcl_provision.store.work import Gathered, gather
 from vcl_provision.workflow import lifecycle
-from vcl_provision.workflow.outcome import NOTHING, Again, Done, GaveUp, Outcome
+from vcl_provision.workflow.outcome import NOTHING, Again, Done, GaveUp, Noted, Outcome
 from vcl_provision.workflow.routes import ROUTES, Route
 from vcl_provision.workflow.verdict import verdict
 from vcl_provision.workflow.work import Work
 
 log = structlog.get_logger(__name__)
+
+FRESH = timedelta(seconds=2)
+"""How long image, user, host and timings, once asked, are taken as they are: some states are passed in milliseconds."""
 
 RULES = Rules(
     advance=lifecycle.advance,
@@ -71,15 +75,22 @@ class Conductor:
 
     def _turn(self, run: Run) -> Claim | None:
         """One handler's turn. Returns the claim if it is kept for the next one."""
-        run.begin_turn()
         try:
-            gathered = self._steady(run).ask(lambda conn: gather(conn, run.claim, self.timings))
+            gathered = self._gather(run)
             return None if gathered is None else self._look_at(run, gathered)
         except LeaseLost:
             run.lose()
             return self._cancelled(run)
         except Cancelled:
             return self._cancelled(run)
+
+    def _gather(self, run: Run) -> Gathered | None:
+        """What the turn needs to know: asked, unless the last one's outcome told it and that was just now."""
+        known, run.known = run.known, None
+        if known is not None and known.now - known.asked_at < FRESH:
+            return known
+        run.begin_turn()
+        return self._steady(run).ask(lambda conn: gather(conn, run.claim, self.timings))
 
     def _look_at(self, run: Run, gathered: Gathered) -> Claim | None:
         run.claim = replace(run.claim, state=gathered.request.state)
@@ -105,7 +116,7 @@ class Conductor:
             outcome = self._judge(run, route, gathered, error)
         else:
             self._host_answered(run)
-        return self._write(run, outcome)
+        return self._write(run, outcome, gathered)
 
     def _cancelled(self, run: Run) -> Claim | None:
         """The request changed or its time is up, so the next turn looks at it anew; or the daemon stops."""
@@ -137,21 +148,30 @@ class Conductor:
         if run.claim.host_id is not None:
             self.breakers.answered(run.claim.host_id)
 
-    def _write(self, run: Run, outcome: Outcome) -> Claim | None:
-        claim, keep, database = run.claim, not run.closing, self._steady(run)
+    def _write(self, run: Run, outcome: Outcome, gathered: Gathered | None = None) -> Claim | None:
         match outcome:
             case Done(event=event, noted=noted):
-                return database.ask(lambda conn: outcomes.done(conn, claim, event, noted=noted, rules=RULES, keep=keep))
+                return self._done(run, event, noted, None, gathered)
             case Again():
-                run.due_in = database.ask(lambda conn: outcomes.again(conn, claim, outcome))
+                claim = run.claim
+                run.due_in = self._steady(run).ask(lambda conn: outcomes.again(conn, claim, outcome))
                 return None
             case GaveUp(fault=fault, blame_computer=computer):
-                blame = Blame(fault=fault, computer=computer)
-                return database.ask(
-                    lambda conn: outcomes.done(
-                        conn, claim, Event.GAVE_UP, noted=NOTHING, rules=RULES, keep=keep, blame=blame
-                    )
-                )
+                return self._done(run, Event.GAVE_UP, NOTHING, Blame(fault=fault, computer=computer), gathered)
+
+    def _done(
+        self, run: Run, event: Event, noted: Noted, blame: Blame | None, gathered: Gathered | None
+    ) -> Claim | None:
+        """What stopped this turn is behind it: a change from here on stops the next one, which need not look anew."""
+        run.begin_turn()
+        claim, keep = run.claim, not run.closing
+        kept = self._steady(run).ask(
+            lambda conn: outcomes.done(
+                conn, claim, event, noted=noted, rules=RULES, keep=keep, blame=blame, known=gathered
+            )
+        )
+        run.known = kept and kept.known
+        return kept and kept.claim
 
     def _steady(self, run: Run) -> SteadyDatabase:
         return SteadyDatabase(database=self.database, stop=run.stop)

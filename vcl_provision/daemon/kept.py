@@ -1,18 +1,13 @@
-"""Things that cost much to open, opened once for all work; and locks over all management nodes."""
+"""Things that cost much to open, opened once for all work."""
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import structlog
-
-from vcl_provision.channels.patience import Patience
-from vcl_provision.store import locks
-from vcl_provision.store.database import Database
 
 log = structlog.get_logger(__name__)
 
@@ -51,34 +46,3 @@ class KeptThings:
     def close(self) -> None:
         for key in list(self._things):
             self.drop(key)
-
-
-class LabLocks:
-    """Locks by name: first among this node's threads, then among nodes, in the database.
-
-    Each in hand keeps a connection; together they keep half of the pool at most, so that leases are always renewed.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._here: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._room = threading.Semaphore(max(1, database.max_size // 2))
-
-    @contextlib.contextmanager
-    def hold(self, name: str, *, patience: Patience) -> Generator[None]:
-        """Held until left, or until this node dies. Raises TimedOut, Cancelled."""
-        with (
-            _held(self._here[name], f"the lock {name!r} on this node", patience),
-            _held(self._room, "a connection for a lock", patience),
-            locks.hold(self._database, name, patience=patience),
-        ):
-            yield
-
-
-@contextlib.contextmanager
-def _held(lock: threading.Lock | threading.Semaphore, what: str, patience: Patience) -> Generator[None]:
-    patience.until(lambda: lock.acquire(blocking=False), what, every=0.1)
-    try:
-        yield
-    finally:
-        lock.release()

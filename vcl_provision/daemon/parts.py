@@ -13,7 +13,7 @@ from vcl_provision.daemon.audit import JournalAudit
 from vcl_provision.daemon.breaker import Breakers
 from vcl_provision.daemon.claimer import Claimer, Limits
 from vcl_provision.daemon.conductor import Conductor
-from vcl_provision.daemon.kept import KeptThings, LabLocks
+from vcl_provision.daemon.kept import KeptThings
 from vcl_provision.daemon.leases import Leases
 from vcl_provision.daemon.pull import KeptOffers, OfferedByHttp, PullServer, journalled
 from vcl_provision.daemon.reaper import Reaper
@@ -26,6 +26,7 @@ from vcl_provision.drivers.task import NoPull, Pull
 from vcl_provision.model.states import RequestState
 from vcl_provision.store import migrate, nodes
 from vcl_provision.store.database import Database
+from vcl_provision.store.locks import LabLocks
 
 
 @dataclass(frozen=True, kw_only=True)

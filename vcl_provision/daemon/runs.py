@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from vcl_provision.daemon.stop import WorkStop
 from vcl_provision.model.reservation import Claim
+from vcl_provision.store.work import Gathered
 
 
 @dataclass(kw_only=True)
@@ -18,6 +19,8 @@ class Run:
     lost: bool = False
     closing: bool = False
     """The daemon stops: hand it back as it is."""
+    known: Gathered | None = None
+    """The lab as the last turn's outcome left it: the next one need not ask."""
     due_in: float | None = None
     """Seconds after which it is to be looked at again, once it was given back."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import queue
 import threading
+from collections import deque
 from collections.abc import Sequence
 
 import structlog
@@ -16,71 +16,74 @@ log = structlog.get_logger(__name__)
 
 BATCH = 500
 GATHER = 0.05
-"""Seconds that a batch waits for more: what people follow must look immediate."""
+"""Seconds that a line waits for more: what people follow must look immediate."""
 RETRY = 1.0
 """Seconds before what could not be written is tried again."""
 
 
 class Scribe:
-    """A queue and the thread that empties it. While the database is away lines are kept, up to `KEPT`."""
+    """A diary and the thread that writes it out. While the database is away lines are kept, up to `KEPT`.
+
+    The thread sleeps while lines come in: to wake it for each would cost a switch of threads, two dozen in each load.
+    """
 
     KEPT = 50_000
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._lines: queue.SimpleQueue[journal.Line | None] = queue.SimpleQueue()
+        self._lines: deque[journal.Line] = deque()
+        self._something = threading.Event()
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._write_all, name="scribe", daemon=True)
-        self._unsaved: list[journal.Line] = []
 
     def start(self) -> None:
         self._thread.start()
 
     def write(self, line: journal.Line) -> None:
-        self._lines.put(line)
+        self._lines.append(line)
+        if not self._something.is_set():
+            self._something.set()
 
     def stop(self) -> None:
         """Writes what is left, then ends. Nothing to do if it was never started."""
-        self._lines.put(None)
+        self._stopping.set()
+        self._something.set()
         if self._thread.is_alive():
             self._thread.join(timeout=10)
 
     def _write_all(self) -> None:
         going = True
         while going:
-            going = self._gather()
-            self._save()
+            self._something.wait()
+            going = not self._stopping.wait(GATHER)
+            self._something.clear()  # before they are taken: a line that comes meanwhile is seen by the next round
+            self._save_all()
 
-    def _gather(self) -> bool:
-        """Waits for a line, then takes what comes within GATHER; False when it is time to end."""
-        wait = RETRY if self._unsaved else None
-        while True:
-            try:
-                line = self._lines.get(timeout=wait)
-            except queue.Empty:
-                return True
-            if line is None:
-                return False
-            self._unsaved.append(line)
-            if len(self._unsaved) >= BATCH:
-                return True
-            wait = GATHER
+    def _save_all(self) -> None:
+        """All that was there when it began: what comes meanwhile waits for its fellows, as always."""
+        for _ in range(0, len(self._lines), BATCH):
+            if not self._save([self._lines.popleft() for _ in range(min(BATCH, len(self._lines)))]):
+                self._stopping.wait(RETRY)
+                self._something.set()
+                return
 
-    def _save(self) -> None:
+    def _save(self, batch: Sequence[journal.Line]) -> bool:
+        """False if the database is away: they are lines still to be written."""
         try:
-            if self._unsaved:
-                self._write(self._unsaved)
+            self._write(batch)
         except DatabaseAway as away:
-            log.warning("journal.waits", lines=len(self._unsaved), because=str(away))
-            del self._unsaved[: -self.KEPT]
+            self._lines.extendleft(reversed(batch))
+            log.warning("journal.waits", lines=len(self._lines), because=str(away))
+            for _ in range(len(self._lines) - self.KEPT):
+                self._lines.popleft()
+            return False
         except Exception:
             log.exception("journal.unwritable")
-            self._save_singly()
-        else:
-            self._unsaved.clear()
+            self._save_singly(batch)
+        return True
 
-    def _save_singly(self) -> None:
+    def _save_singly(self, lines: Sequence[journal.Line]) -> None:
         """One of them is not what a database takes: it costs itself, not the others nor the diary from then on."""
-        lines, self._unsaved = self._unsaved, []
         for line in lines:
             with contextlib.suppress(Exception):
                 self._write([line])

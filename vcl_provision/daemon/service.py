@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import queue
 import signal
 from collections.abc import Callable
@@ -84,6 +85,7 @@ class Service:
         if parts.pull is not None:
             parts.pull.start()
         parts.claimer.start()
+        gc.freeze()  # what is there by now stays; not to be looked through by each collection
         log.info("vcld.started", node=self.settings.node.known_as, taken_up_again=freed)
         self.announce.ready()
         why = self._obey(parts)

@@ -40,7 +40,7 @@ class DatabaseSettings:
     """Where the database is: a libpq connection string or URL, several hosts too; empty: libpq's PG* variables."""
 
     dsn: str = field(default="", repr=False)
-    pool: int = 6
+    pool: int = 4
 
     def __post_init__(self) -> None:
         _require(self.pool >= 2, "pool must be 2 or more")

@@ -9,13 +9,14 @@ from typing import Any
 from vcl_provision.channels.guests import GuestConnections
 from vcl_provision.channels.patience import Patience
 from vcl_provision.channels.runner import Channel
-from vcl_provision.daemon.kept import KeptThings, LabLocks
+from vcl_provision.daemon.kept import KeptThings
 from vcl_provision.drivers.guest import Guest
 from vcl_provision.drivers.loading import Modules
 from vcl_provision.drivers.provisioner import GuestExec, Provisioner
 from vcl_provision.drivers.task import Effects, Guests, NoPull, Progress, Pull, Task
 from vcl_provision.model.faults import BrokenModule
 from vcl_provision.model.lab import Computer
+from vcl_provision.store.locks import LabLocks
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,9 @@ class Guest(Driver[O], ABC):
 
     add_user_in: ClassVar[RequestState] = RequestState.NEW
     """NEW: accounts are made while the machine gets ready. RESERVED: when the user acknowledges."""
+    first_look: ClassVar[float] = 3.0
+    """Seconds after the machine was opened for its user, before which nobody looks whether they are in: they cannot be
+    sooner, and the guest's processor is needed for their login."""
 
     def channel(self, computer: Computer) -> Channel:
         """The kept connection into the guest. Raises Transient if it does not let us in now."""

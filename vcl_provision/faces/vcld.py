@@ -1,11 +1,13 @@
-"""The program `vcld`: the daemon of a management node, in the foreground."""
+"""The program `vcld`: the daemon of a management node, in the foreground.
+
+Of two options the standard library's parser makes enough; the one of `vcl` would be a tenth of the daemon's memory.
+"""
 
 from __future__ import annotations
 
+import argparse
+import os
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from vcl_provision import __version__
 from vcl_provision.daemon import service
@@ -15,27 +17,9 @@ from vcl_provision.faces.logs import set_up_logs
 from vcl_provision.faces.notify import SystemdNotifier
 from vcl_provision.faces.output import err
 
-app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
-
-ConfOption = Annotated[
-    Path | None,
-    typer.Option("--conf", metavar="FILE", envvar="VCL_CONF", help="Settings; else /etc/vcl-provision/vcld.toml."),
-]
-
-
-@app.command()
-def vcld(
-    conf: ConfOption = None,
-    version: Annotated[bool, typer.Option("--version", help="Say which version this is.")] = False,
-) -> None:
-    """The management node: takes reservations from the database, gets machines ready, takes them back.
-
-    SIGTERM: claims nothing more, drains, hands back what it holds, ends. SIGHUP: reads the settings again.
-    """
-    if version:
-        typer.echo(f"vcld {__version__}")
-        return
-    raise typer.Exit(run_daemon(conf))
+ABOUT = "The management node: takes reservations from the database, gets machines ready, takes them back."
+SIGNALS = "SIGTERM: claims nothing more, drains, hands back what it holds, ends. SIGHUP: reads the settings again."
+SETTINGS = "settings; else what VCL_CONF names, else /etc/vcl-provision/vcld.toml"
 
 
 def run_daemon(conf: Path | None) -> int:
@@ -45,9 +29,16 @@ def run_daemon(conf: Path | None) -> int:
     return service.run(settings, SystemdNotifier())
 
 
+def _run() -> None:
+    parser = argparse.ArgumentParser("vcld", description=ABOUT, epilog=SIGNALS)
+    parser.add_argument("--conf", metavar="FILE", type=Path, default=os.environ.get("VCL_CONF") or None, help=SETTINGS)
+    parser.add_argument("--version", action="version", version=f"vcld {__version__}", help="say which version this is")
+    raise SystemExit(run_daemon(parser.parse_args().conf))
+
+
 def main() -> None:
     """The entry point of `vcld`."""
-    raise SystemExit(run_clearly(app, err))
+    raise SystemExit(run_clearly(_run, err))
 
 
 if __name__ == "__main__":

@@ -28,41 +28,52 @@ def claim_due(
     `busy`: how many this node works on already, by host; `per_host` or more of them close a host. Reservations that
     another node claims at the same moment are passed over.
     """
-    rows = conn.execute(
-        """
-        WITH room AS (SELECT * FROM unnest(%(hosts)s::bigint[], %(busy)s::int[]) AS room (host_id, busy)),
-        ranked AS MATERIALIZED (
-            SELECT r.id, c.vm_host_id,
-                   row_number() OVER (PARTITION BY c.vm_host_id ORDER BY r.due_at) + coalesce(room.busy, 0) AS place
-              FROM reservation r JOIN computer c ON c.id = r.computer_id LEFT JOIN room ON room.host_id = c.vm_host_id
-             WHERE r.due_at <= vcl.now() AND r.lease_until IS NULL AND r.computer_id IS NOT NULL
-             ORDER BY r.due_at LIMIT %(window)s),
-        due AS MATERIALIZED (
-            SELECT r.id, r.due_at, ranked.vm_host_id FROM reservation r JOIN ranked ON ranked.id = r.id
-             WHERE r.due_at <= vcl.now() AND r.lease_until IS NULL
-               AND (ranked.vm_host_id IS NULL OR ranked.place <= %(per_host)s)
-             ORDER BY r.due_at LIMIT %(limit)s FOR UPDATE OF r SKIP LOCKED),
-        claimed AS (
-            UPDATE reservation r SET claim_token = gen_random_uuid(), claimed_by = %(node)s, claimed_at = vcl.now(),
-                   lease_until = vcl.now() + make_interval(secs => %(lease)s), due_at = 'infinity'
-              FROM due, request q WHERE r.id = due.id AND q.id = r.request_id
-            RETURNING r.id, q.id AS request_id, r.claim_token, q.state, due.vm_host_id, due.due_at, r.claimed_at)
-        SELECT claimed.*, following.seconds FROM (
-            SELECT extract(epoch FROM min(due_at) - vcl.now())::float8 AS seconds FROM reservation
-             WHERE lease_until IS NULL AND due_at IS NOT NULL AND computer_id IS NOT NULL
-               AND due_at > vcl.now() AND due_at < 'infinity') following LEFT JOIN claimed ON true
-        """,
-        {
-            "hosts": list(busy),
-            "busy": list(busy.values()),
-            "window": limit + 1000,
-            "per_host": per_host,
-            "limit": limit,
-            "node": node_id,
-            "lease": lease_seconds,
-        },
-    ).fetchall()
-    return Due(claims=[_claim(row) for row in rows if row[0] is not None], next_in=rows[0][7])
+    asked: dict[str, object] = {
+        "hosts": list(busy),
+        "busy": list(busy.values()),
+        "per_host": per_host,
+        "node": node_id,
+        "lease": lease_seconds,
+    }
+    may_fill_a_host = max(busy.values(), default=0) + limit > per_host
+    due, more = _claimed(conn, asked, limit, window=limit + (1000 if may_fill_a_host else limit))
+    if more and len(due.claims) < limit:  # others were claiming the same
+        rest, _ = _claimed(conn, asked, limit - len(due.claims), window=limit + 1000)
+        return Due(claims=due.claims + rest.claims, next_in=rest.next_in)
+    return due
+
+
+def _claimed(conn: Connection, asked: dict[str, object], limit: int, *, window: int) -> tuple[Due, bool]:
+    """Claims of the `window` that are due the longest; whether there are as many, and so perhaps more."""
+    rows = conn.execute(_CLAIM, asked | {"limit": limit, "window": window}).fetchall()
+    return Due(claims=[_claim(row) for row in rows if row[0] is not None], next_in=rows[0][7]), rows[0][8] >= window
+
+
+_CLAIM = """
+    WITH room AS (SELECT * FROM unnest(%(hosts)s::bigint[], %(busy)s::int[]) AS room (host_id, busy)),
+    longest AS MATERIALIZED (
+        SELECT id, computer_id, due_at FROM reservation
+         WHERE due_at <= vcl.now() AND lease_until IS NULL AND computer_id IS NOT NULL
+         ORDER BY due_at LIMIT %(window)s),
+    ranked AS MATERIALIZED (
+        SELECT r.id, c.vm_host_id,
+               row_number() OVER (PARTITION BY c.vm_host_id ORDER BY r.due_at) + coalesce(room.busy, 0) AS place
+          FROM longest r JOIN computer c ON c.id = r.computer_id LEFT JOIN room ON room.host_id = c.vm_host_id),
+    due AS MATERIALIZED (
+        SELECT r.id, r.due_at, ranked.vm_host_id FROM reservation r JOIN ranked ON ranked.id = r.id
+         WHERE r.due_at <= vcl.now() AND r.lease_until IS NULL
+           AND (ranked.vm_host_id IS NULL OR ranked.place <= %(per_host)s)
+         ORDER BY r.due_at LIMIT %(limit)s FOR UPDATE OF r SKIP LOCKED),
+    claimed AS (
+        UPDATE reservation r SET claim_token = gen_random_uuid(), claimed_by = %(node)s, claimed_at = vcl.now(),
+               lease_until = vcl.now() + make_interval(secs => %(lease)s), due_at = 'infinity'
+          FROM due, request q WHERE r.id = due.id AND q.id = r.request_id
+        RETURNING r.id, q.id AS request_id, r.claim_token, q.state, due.vm_host_id, due.due_at, r.claimed_at)
+    SELECT claimed.*, following.seconds, (SELECT count(*) FROM longest) FROM (
+        SELECT extract(epoch FROM min(due_at) - vcl.now())::float8 AS seconds FROM reservation
+         WHERE lease_until IS NULL AND due_at IS NOT NULL AND computer_id IS NOT NULL
+           AND due_at > vcl.now() AND due_at < 'infinity') following LEFT JOIN claimed ON true
+"""
 
 
 def _claim(row: TupleRow) -> Claim:

@@ -22,6 +22,9 @@ LONGEST_SOCKET = 107
 """Bytes of a Unix socket's path, a limit of the kernel."""
 NAME = "vcl"
 """Of the database, and of the role that owns it."""
+IO_WORKERS_SINCE = 18
+SMALL = {"io_method": "sync"}
+"""What a lab's database reads is in memory after an hour: three processes that read ahead would only lie there."""
 LOOSE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
@@ -132,13 +135,20 @@ def write_settings(cluster: Cluster, *, durable: bool) -> Path:
         "listen_addresses": "",
         "unix_socket_directories": str(cluster.socket),
         "port": str(PORT),
-        "max_connections": "200",
+        "max_connections": "100",
+        "wal_buffers": "1MB",
+        "max_logical_replication_workers": "0",
+        **(SMALL if _major(cluster) >= IO_WORKERS_SINCE else {}),
         **({} if durable else LOOSE),
     }
     lines = [f"include {_quoted(str(cluster.data / 'postgresql.conf'))}"]
     lines += [f"{key} = {_quoted(value)}" for key, value in settings.items()]
     _write(door, "local all all trust\n", cluster.account)
     return _write(cluster.place / "postgresql.conf", "\n".join(lines) + "\n", cluster.account)
+
+
+def _major(cluster: Cluster) -> int:
+    return int((cluster.data / "PG_VERSION").read_text())
 
 
 def _quoted(text: str) -> str:

@@ -22,6 +22,7 @@ KEEPALIVE: dict[str, Any] = {"keepalives_idle": 10, "keepalives_interval": 5, "k
 
 SESSION: dict[str, str] = {
     "search_path": "vcl",
+    "plan_cache_mode": "force_generic_plan",  # all our questions are by key: planning took longer than answering
     "idle_in_transaction_session_timeout": "10s",  # a node that hangs lets go of what it has locked
     **{f"tcp_{name}": str(value) for name, value in KEEPALIVE.items()},
 }

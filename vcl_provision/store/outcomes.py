@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+from psycopg.rows import dict_row
 
 from vcl_provision.model.faults import LeaseLost
 from vcl_provision.model.reservation import Claim
@@ -10,29 +12,51 @@ from vcl_provision.model.states import Event, RequestState
 from vcl_provision.store import siblings
 from vcl_provision.store.database import Connection
 from vcl_provision.store.rules import Again, Blame, Noted, Rules, as_asked, as_noted
+from vcl_provision.store.work import Gathered, moved
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A claim that is not given back, in the state that its request has now. `known`: the lab as the move left it."""
+
+    claim: Claim
+    known: Gathered | None = None
 
 
 def done(
-    conn: Connection, claim: Claim, event: Event, *, noted: Noted, rules: Rules, keep: bool, blame: Blame | None = None
-) -> Claim | None:
+    conn: Connection,
+    claim: Claim,
+    event: Event,
+    *,
+    noted: Noted,
+    rules: Rules,
+    keep: bool,
+    blame: Blame | None = None,
+    known: Gathered | None = None,
+) -> Kept | None:
     """This reservation's part in the state is over; the request goes on when all of its reservations have reported.
 
     Returns the claim, in the state that it then has, if it is kept: for one that is the only one of its request, is not
-    over, and if `keep`. If the request changed meanwhile (deleted), nothing is moved. With a `blame` the request fails
-    at once, whatever its other reservations do. Raises LeaseLost.
+    over, and if `keep`; with what was `known` before, brought up to date. If the request changed meanwhile (deleted),
+    nothing is moved. With a `blame` the request fails at once, whatever its other reservations do. Raises LeaseLost.
     """
     asked = as_asked(claim.state, event, rules, blame) | as_noted(noted)
     kept = keep and not asked["over"]
     asked |= {"request": claim.request_id, "reservation": claim.reservation_id, "token": claim.token, "keep": kept}
-    if conn.execute(_MOVE_ALONE, asked).fetchone() is not None:
-        return replace(claim, state=RequestState(asked["target"])) if kept else None
+    with conn.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(_MOVE_ALONE, asked).fetchone()
+    if row is not None:
+        claim = replace(claim, state=RequestState(asked["target"]))
+        return Kept(claim=claim, known=known and moved(known, row)) if kept else None
     with conn.transaction():
-        return siblings.report(conn, claim, event, noted=noted, rules=rules, keep=keep, blame=blame)
+        still = siblings.report(conn, claim, event, noted=noted, rules=rules, keep=keep, blame=blame)
+    return None if still is None else Kept(claim=still)
 
 
 _MOVE_ALONE = """
     WITH q AS (
-        SELECT id FROM request WHERE id = %(request)s AND state = %(state)s AND machines = 1 FOR UPDATE),
+        SELECT id, start_time, end_time, remote_address, acknowledged_at FROM request
+         WHERE id = %(request)s AND state = %(state)s AND machines = 1 FOR UPDATE),
     r AS (
         UPDATE reservation r SET reported = NULL, attempts = 0, waiting_because = NULL, state_since = vcl.now(),
                granted_address = coalesce(%(granted)s, r.granted_address),
@@ -48,7 +72,8 @@ _MOVE_ALONE = """
                released_at = CASE WHEN %(over)s THEN vcl.now() END
           FROM q, reservation before
          WHERE r.id = %(reservation)s AND r.claim_token = %(token)s AND before.id = r.id
-        RETURNING r.id, r.computer_id, r.connected_at, r.granted_address, before.occupies AS occupied),
+        RETURNING r.id, r.computer_id, r.state_since, r.occupies, r.attempts, r.granted_address, r.connected_at,
+                  r.last_seen_at, r.notices_sent, before.occupies AS occupied),
     moved AS (
         UPDATE request SET state = %(target)s, last_state = %(state)s, state_since = vcl.now(),
                fault_kind = coalesce(%(fault_kind)s, fault_kind), fault_said = coalesce(%(fault_said)s, fault_said),
@@ -57,7 +82,8 @@ _MOVE_ALONE = """
     turned AS (
         UPDATE computer c SET state = CASE WHEN %(over)s AND %(target)s = 'failed' AND is_suspect(c.id) THEN 'failed'
                ELSE %(computer_state)s END
-          FROM r WHERE c.id = r.computer_id AND r.occupied AND c.state NOT IN ('maintenance', 'vmhostinuse')),
+          FROM r WHERE c.id = r.computer_id AND r.occupied AND c.state NOT IN ('maintenance', 'vmhostinuse')
+        RETURNING c.state),
     booked AS (
         UPDATE accounting_log a SET computer_id = r.computer_id,
                connected_at = coalesce(a.connected_at, r.connected_at),
@@ -68,7 +94,12 @@ _MOVE_ALONE = """
                final_end = CASE WHEN %(over)s THEN vcl.now() ELSE a.final_end END,
                computer_blamed = a.computer_blamed OR %(blame_computer)s
           FROM r WHERE a.reservation_id = r.id)
-    SELECT id, commit_soon() FROM r
+    SELECT commit_soon(), vcl.now() AS now, %(target)s AS state, %(state)s AS last_state,
+           q.start_time, q.end_time, q.remote_address, q.acknowledged_at,
+           r.state_since, r.occupies, r.attempts, r.granted_address, r.connected_at, r.last_seen_at, r.notices_sent,
+           coalesce((SELECT state FROM turned), c.state) AS computer_state,
+           c.host_key, c.loaded_revision_id, c.prepared, c.tainted
+      FROM r CROSS JOIN q JOIN computer c ON c.id = r.computer_id
 """
 
 

@@ -31,6 +31,8 @@ class Gathered:
     revision: Revision
     user: User
     now: datetime
+    asked_at: datetime
+    """When all of it was asked; what changes seldom (image, user, host, timings) is as it was then."""
 
 
 def gather(conn: Connection, claim: Claim, timings: Timings) -> Gathered | None:
@@ -81,6 +83,25 @@ _QUESTION = """
 """
 
 
+def moved(known: Gathered, row: dict[str, Any]) -> Gathered:
+    """What was known, with what the statement that moved the request says of it: all that work itself changes."""
+    same = {"request_id": known.request.id, "reservation_id": known.reservation.id, "machines": 1, "parent": True}
+    return replace(
+        known,
+        request=_request(row | same, known.request.timings),
+        reservation=_reservation(row | same),
+        computer=replace(
+            known.computer,
+            state=ComputerState(row["computer_state"]),
+            host_key=row["host_key"],
+            loaded_revision_id=row["loaded_revision_id"],
+            prepared=row["prepared"],
+            tainted=row["tainted"],
+        ),
+        now=row["now"],
+    )
+
+
 def _gathered(row: dict[str, Any], timings: Timings) -> Gathered:
     return Gathered(
         lab_id=row["lab_id"],
@@ -90,6 +111,7 @@ def _gathered(row: dict[str, Any], timings: Timings) -> Gathered:
         revision=_revision(row),
         user=_user(row),
         now=row["now"],
+        asked_at=row["now"],
     )
 
 

@@ -16,7 +16,7 @@ def handle(work: Work) -> Outcome:
     if address is not None and address != work.reservation.granted_address:
         let_in(work, address)
     notices = _notify(work, left)
-    present = may_be_away(work) or (address is not None and is_in(work, address))
+    present = may_be_away(work) or _seen_just_now(work) or (address is not None and is_in(work, address))
     last_seen = work.now if present else (work.reservation.last_seen_at or work.reservation.state_since)
     away = (work.now - last_seen).total_seconds()
     patience = work.request.timings.reconnecttimeout - away
@@ -27,6 +27,12 @@ def handle(work: Work) -> Outcome:
         because="in use" if present else f"the user has been away for {away:.0f} s",
         noted=Noted(granted_address=address, last_seen_at=last_seen, notices_sent=notices),
     )
+
+
+def _seen_just_now(work: Work) -> bool:
+    """As the last look of `reserved` did, which led here: the guest need not be asked again so soon."""
+    seen = work.reservation.last_seen_at
+    return seen is not None and (work.now - seen).total_seconds() < work.request.timings.connect_poll
 
 
 def _notify(work: Work, left: float) -> int:

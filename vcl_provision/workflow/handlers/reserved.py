@@ -11,10 +11,6 @@ from vcl_provision.workflow.handlers.access import counts_as_connected, is_in, l
 from vcl_provision.workflow.outcome import Again, Done, Noted, Outcome
 from vcl_provision.workflow.work import Work
 
-FIRST_LOOK = 1.0
-"""Seconds after the machine was opened for its user."""
-
-
 def handle(work: Work) -> Outcome:
     if work.now >= work.request.end_time:
         return Done(event=Event.ENDED)
@@ -27,11 +23,11 @@ def handle(work: Work) -> Outcome:
 
 
 def _open_for(work: Work, address: Address) -> Outcome:
-    """Nobody can be in yet, and the guest's processor is needed for the user's login: the first look comes later."""
     let_in(work, address)
-    if counts_as_connected(work):
+    later, opened = work.guest.first_look, Noted(granted_address=address)
+    if counts_as_connected(work) or (not later and is_in(work, address)):
         return _connected(work, address)
-    return Again(after=FIRST_LOOK, because=_waits_for(address), noted=Noted(granted_address=address))
+    return Again(after=later or _next_look(work, 0.0), because=_waits_for(address), noted=opened)
 
 
 def _wait_for_acknowledgement(work: Work) -> Outcome:
