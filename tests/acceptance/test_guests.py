@@ -97,6 +97,29 @@ def test_systemd_is_content_where_it_is(running: Running) -> None:
     assert running.says("readlink /etc/resolv.conf").endswith("stub-resolv.conf")
 
 
+def test_an_emulated_processor_loads_the_firewalls_modules_and_none_of_its_own(running: Running) -> None:
+    if running.recipe == "small":
+        return
+    running.says("udevadm settle")
+    loaded = {line.split()[0] for line in running.says("cat /proc/modules").splitlines()}
+    assert loaded >= {"nf_tables", "nft_ct", "crc32c_intel"}
+    assert not loaded & {"kvm", "kvm_amd", "kvm_intel", "powernow_k8", "aesni_intel"}
+
+
+def test_a_users_manager_reads_environment_and_autostart_where_there_are_any(running: Running) -> None:
+    """What stands before systemd's generators lets them work when there is work."""
+    if running.recipe == "small":
+        return
+    running.says("mkdir -p /etc/environment.d /etc/xdg/autostart; echo GREETING=moin > /etc/environment.d/50-test.conf")
+    entry = "[Desktop Entry]\\nType=Application\\nName=greet\\nExec=/bin/true\\n"
+    running.says(f"printf '{entry}' > /etc/xdg/autostart/greet.desktop; useradd -m carol")
+    asked = "export XDG_RUNTIME_DIR=/run/user/$(id -u); systemctl --user {}"
+    running.says("systemctl start user@$(id -u carol)")
+    assert "GREETING=moin" in running.says(f"runuser -u carol -- sh -c '{asked.format('show-environment')}'")
+    assert "generated" in running.says(f"runuser -u carol -- sh -c '{asked.format('list-unit-files app-greet*')}'")
+    running.says("systemctl stop user@$(id -u carol); userdel -r carol; rm -r /etc/environment.d /etc/xdg/autostart")
+
+
 def test_a_user_is_added_gets_in_by_password_and_is_removed(running: Running) -> None:
     running.says("useradd -m -s /bin/bash alice")
     running.says(f"echo 'alice:{PASSWORD}' | chpasswd")

@@ -25,6 +25,8 @@ _QUIET_OFF = (
     *("e2scrub_all.timer", "e2scrub_reap.service"),  # for LVM only
 )
 _QUIET_MASKED = ("user@0.service",)  # the management node's logins need no user manager: 5 % of the way to a login
+_FIREWALL = ("nf_tables", "nft_ct")
+"""Modules that the management node's first command needs: there by then, it waits for none."""
 _TRACES = (
     "etc/apt/apt.conf.d/99mmdebstrap",  # may hold the host's proxy
     "etc/dpkg/dpkg.cfg.d/99mmdebstrap",
@@ -118,6 +120,8 @@ class Debian(Distribution):
             guest.tree.remove(pattern)
         if guest.spec.managed:
             guest.tree.lay(GUEST_TREES / "common")
+            if guest.spec.kernel.flavour != "none":
+                guest.tree.write("etc/modules-load.d/vcl.conf", "".join(f"{name}\n" for name in _FIREWALL))
         guest.tree.lay(GUEST_TREES / "systemd")
         guest.tree.write("etc/machine-id", "")  # made at each clone's first boot
         guest.tree.link("etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf")
