@@ -8,6 +8,7 @@ from vcl_provision.images.builder.accounts import make_accounts
 from vcl_provision.images.builder.disks.layout import Layout
 from vcl_provision.images.builder.disks.placing import SECTOR, filesystems, place
 from vcl_provision.images.builder.distributions import Distribution, Guest
+from vcl_provision.images.builder.machine_keys import forget_keys
 from vcl_provision.images.builder.once import lay_scripts
 from vcl_provision.images.builder.spec import Copied, Initrd
 from vcl_provision.images.builder.trees import GUEST_TREES
@@ -18,6 +19,7 @@ Say = Callable[[str], None]
 POLICY = "usr/sbin/policy-rc.d"
 _TRACES = (
     "etc/resolv.conf",  # the host's
+    "etc/.resolv.conf.systemd-resolved.bak",  # likewise, as systemd-resolved found it
     "etc/hostname",  # likewise
     "etc/ssh/ssh_host_*",
     "var/lib/dbus/machine-id",
@@ -55,6 +57,7 @@ def configure(
         _growth(guest, layout)
         say("first ram disk")
         _initrd(guest, distribution)
+        forget_keys(guest)  # after the scripts, which may have installed more
         _clean(guest)
         distribution.finished(guest)
     finally:

@@ -27,6 +27,7 @@ _OF_BASE = ("distributions/apt.py", "sources.py")
 _OF_GUEST = (
     "accounts.py",
     "configuration.py",
+    "machine_keys.py",
     "once.py",
     "tree.py",
     "disks/prepare.py",
