@@ -38,6 +38,8 @@ def test_a_profile_boots_and_is_what_it_says(profile: str, tmp_path: Path) -> No
     image = tmp_path / profile
     ran = vcl_here(["build", profile, "--into", str(image), "--cache", str(stage_cache()), "--json"])
     assert ran.returncode == 0, ran.stderr
+    said = json.loads(ran.stdout)
+    assert said["private_keys"] == []
     management, host = new_key(), new_host_key()
     told = FirstBoot(
         instance="first",
@@ -50,7 +52,7 @@ def test_a_profile_boots_and_is_what_it_says(profile: str, tmp_path: Path) -> No
         began = time.monotonic()
         guest.start()
         guest.wait_until_usable(Patience(BOOT))
-        _note(profile, json.loads(ran.stdout), time.monotonic() - began)
+        _note(profile, said, time.monotonic() - began)
         if load_profile(profile).distribution != "busybox":
             answer = guest.run("systemctl is-system-running --wait || systemctl --failed", Patience(BOOT))
             assert answer.stdout == "running\n", answer

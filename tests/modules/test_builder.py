@@ -107,6 +107,16 @@ def test_logs_are_emptied_and_stay_their_services_own(warm: TinyBuilds) -> None:
     assert "User:   103   Group:     4   Project:     0   Size: 0" in listed(disk, log)
 
 
+def test_private_keys_that_all_machines_will_share_are_named(warm: TinyBuilds) -> None:
+    assert warm.build(name="without").private_keys == []
+    plant = "\n".join(
+        f"mkdir -p /{folder}; echo '-----BEGIN {kind}PRIVATE KEY-----' > /{folder}/key; chmod 600 /{folder}/key"
+        for folder, kind in (("etc/service", ""), ("var/lib/service", "OPENSSH "), ("usr/share/doc/service", "RSA "))
+    )
+    built = warm.build({"scripts": {"inside": [warm.script("service", plant)]}}, name="with")
+    assert built.private_keys == ["/etc/service/key", "/var/lib/service/key"]
+
+
 @pytest.mark.parametrize("given", ["first_boot", "first_login"])
 def test_each_script_of_the_booted_machine_is_there_without_the_other(warm: TinyBuilds, given: str) -> None:
     """VMBuilder lost a given first-login script when there was no first-boot script."""

@@ -28,6 +28,13 @@ def root_word(spec: BuildSpec, seed: str) -> str:
     return f"LABEL={layout.root.label}" if layout.root.label else f"UUID={root_uuid(layout, seed)}"
 
 
+def kinds_of(spec: BuildSpec) -> set[FileSystem]:
+    """All that the machine finds on its disks, logical volumes and what holds them."""
+    layout = layout_of(spec)
+    partitions = [part for disk in layout.disks for part in disk.partitions]
+    return {part.filesystem for part in (*partitions, *layout.filesystems())}
+
+
 def _wanted(spec: BuildSpec) -> Layout:
     disks = spec.disks
     if disks.layout is not None:
