@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from a_vcl import vcl_here
 from fix_builds import EPOCH, need_builds
 from fix_guests import BareGuest, stage_cache
 
-from vcl_provision.channels.keys import new_host_key, new_key
+from vcl_provision.channels.keys import KeyPair, new_host_key, new_key
 from vcl_provision.channels.patience import Patience
 from vcl_provision.images.builder import build, load_profile, profile_names
 from vcl_provision.images.firstboot import FirstBoot
@@ -40,15 +41,8 @@ def test_a_profile_boots_and_is_what_it_says(profile: str, tmp_path: Path) -> No
     assert ran.returncode == 0, ran.stderr
     said = json.loads(ran.stdout)
     assert said["private_keys"] == []
-    management, host = new_key(), new_host_key()
-    told = FirstBoot(
-        instance="first",
-        hostname="vm1",
-        host_key=host.public,
-        host_key_private=host.private,
-        management_keys=[management.public],
-    )
-    with BareGuest(image, tmp_path / "run", told, management) as guest:
+    management = new_key()
+    with BareGuest(image, tmp_path / "run", _first_boot(management), management) as guest:
         began = time.monotonic()
         guest.start()
         guest.wait_until_usable(Patience(BOOT))
@@ -60,6 +54,17 @@ def test_a_profile_boots_and_is_what_it_says(profile: str, tmp_path: Path) -> No
         assert answer.status == 0, answer
         if profile == "desktop":
             _speaks_rdp_with_a_key_of_its_own(guest)
+
+
+def _first_boot(management: KeyPair) -> FirstBoot:
+    host = new_host_key()
+    return FirstBoot(
+        instance="first",
+        hostname="vm1",
+        host_key=host.public,
+        host_key_private=host.private,
+        management_keys=[management.public],
+    )
 
 
 def _note(profile: str, said: dict[str, Any], to_ssh: float) -> None:
@@ -77,6 +82,27 @@ def _speaks_rdp_with_a_key_of_its_own(guest: BareGuest) -> None:
         shown = a_rdp.certificate(stream)
     answer = guest.run("cat /etc/ssl/certs/ssl-cert-snakeoil.pem; stat -c '%U %a' /etc/xrdp/rsakeys.ini", Patience(60))
     assert answer.stdout == f"{shown}xrdp 600\n"
+
+
+@pytest.mark.parametrize("filesystem", ["xfs", "btrfs"])
+def test_another_file_system_boots_from_its_disk_and_fills_a_larger_one(filesystem: str, tmp_path: Path) -> None:
+    need_builds()
+    image, run, management = tmp_path / "image", tmp_path / "run", new_key()
+    words = ["--filesystem", filesystem, "--boot", "bios", "--root-size", "1G", "--into", str(image)]
+    ran = vcl_here(["build", "minimal", "--cache", str(stage_cache()), *words])
+    assert ran.returncode == 0, ran.stderr
+    run.mkdir()
+    larger = ("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", image / "disk.qcow2")
+    subprocess.run((*larger, run / "overlay.qcow2", "3G"), check=True)
+    with BareGuest(image, run, _first_boot(management), management) as guest:
+        guest.start()
+        guest.wait_until_usable(Patience(BOOT))
+        answer = guest.run(
+            "systemctl is-system-running --wait; df --output=fstype,size -BM / | tail -n 1", Patience(BOOT)
+        )
+        state, fstype, size = answer.stdout.split()
+        assert (state, fstype) == ("running", filesystem)
+        assert int(size.rstrip("M")) > 2500
 
 
 @pytest.mark.parametrize("profile", ["small", "minimal", "desktop", "developer", "build-test"])

@@ -37,5 +37,9 @@ autopkgtest ../hello_1_amd64.deb . -- null > ../tried 2>&1 || {
 grep -q 'command1 *PASS' ../tried
 cd /tmp/work
 equivs-control nothing
-equivs-build nothing > made 2>&1
-dpkg-deb --info equivs-dummy_1.0_all.deb
+sed -i 's/^Package:.*/Package: nothing/' nothing
+equivs-build nothing > made 2>&1 || {
+    tail -n 30 made >&2
+    exit 1
+}
+dpkg-deb --info nothing_1.0_all.deb
