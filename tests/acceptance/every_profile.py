@@ -84,6 +84,20 @@ def _speaks_rdp_with_a_key_of_its_own(guest: BareGuest) -> None:
     assert answer.stdout == f"{shown}xrdp 600\n"
 
 
+def test_a_machine_that_nobody_manages_makes_its_own_ssh_keys(tmp_path: Path) -> None:
+    need_builds()
+    key, image = new_key(), tmp_path / "image"
+    (tmp_path / "root.pub").write_text(key.public)
+    words = ["--unmanaged", "--ssh-key", f"{tmp_path}/root.pub", "--into", str(image), "--json"]
+    ran = vcl_here(["build", "minimal", "--cache", str(stage_cache()), *words])
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["private_keys"] == []
+    with BareGuest(image, tmp_path / "run", None, key) as guest:
+        guest.start()
+        guest.wait_until_usable(Patience(BOOT))
+        assert guest.run("ls /etc/ssh/ssh_host_*_key | wc -l", Patience(BOOT)).stdout == "3\n"
+
+
 @pytest.mark.parametrize("filesystem", ["xfs", "btrfs"])
 def test_another_file_system_boots_from_its_disk_and_fills_a_larger_one(filesystem: str, tmp_path: Path) -> None:
     need_builds()

@@ -273,17 +273,16 @@ class Machines:
         return own
 
 
-@pytest.mark.parametrize("filesystem", ["xfs", "btrfs"])
-def test_a_guest_lives_on_another_file_system(filesystem: str, tmp_path: Path) -> None:
-    """Its driver is none of the kernel's own: the first ram disk brings it."""
+def test_a_guest_lives_on_another_file_system(tmp_path: Path) -> None:
+    """Its driver is none of the kernel's own: the first ram disk brings it. xfs: `make test-profiles`."""
     need_builds()
     key = new_key()
     (tmp_path / "root.pub").write_text(key.public)
-    words = ["--filesystem", filesystem, "--root-size", "512M", "--ssh-key", f"{tmp_path}/root.pub"]
+    words = ["--filesystem", "btrfs", "--root-size", "512M", "--ssh-key", f"{tmp_path}/root.pub"]
     ran = vcl_here(["build", "small", "--into", str(tmp_path / "small"), "--cache", str(stage_cache()), *words])
     assert ran.returncode == 0, ran.stderr
     with BareGuest(tmp_path / "small", tmp_path / "run", None, key) as guest:
         guest.start()
         guest.wait_until_usable(Patience(BOOT))
-        told = guest.run(f"stat -f -c %T / && grep ' / {filesystem} rw' /proc/mounts && : > /written", Patience(60))
-        assert (told.status, told.stdout.split()[0]) == (0, filesystem), told
+        told = guest.run("stat -f -c %T / && : > /written", Patience(60))
+        assert (told.status, told.stdout) == (0, "btrfs\n"), told
