@@ -17,13 +17,12 @@ from vcl_provision.model.secret import Secret
 
 Say = Callable[[str], None]
 POLICY = "usr/sbin/policy-rc.d"
+_IDENTITY = ("etc/ssh/ssh_host_*", "var/lib/dbus/machine-id", "var/lib/systemd/random-seed")
 _TRACES = (
     "etc/resolv.conf",  # the host's
     "etc/.resolv.conf.systemd-resolved.bak",  # likewise, as systemd-resolved found it
     "etc/hostname",  # likewise
-    "etc/ssh/ssh_host_*",
-    "var/lib/dbus/machine-id",
-    "var/lib/systemd/random-seed",
+    *_IDENTITY,
 )
 _LEFT_BY_SCRIPTS = ("root/.bash_history", "tmp/*", "var/tmp/*", "etc/*-", "var/cache/ldconfig/aux-cache")
 _HERE = "run/vcl-build"
@@ -159,9 +158,10 @@ def _initrd(guest: Guest, distribution: Distribution) -> None:
 
 def _clean(guest: Guest) -> None:
     """No trace and no identity of the build."""
-    for pattern in _LEFT_BY_SCRIPTS:
+    for pattern in (*_LEFT_BY_SCRIPTS, *_IDENTITY):
         guest.tree.remove(pattern)
-    guest.tree.remove("etc/ssh/ssh_host_*")
+    if guest.tree.exists("etc/machine-id"):
+        guest.tree.write("etc/machine-id", "")  # made at each clone's first boot
     if not guest.tree.exists("var/log"):
         return
     # Emptied, not removed: some belong to a service, which could not make them again in root's folder.
