@@ -12,7 +12,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PYTEST ?=
 WORKERS ?= 3
-SCRIPTS := .ci/run .ci/prepare $(shell grep -rlE '^.(!/bin| shellcheck shell)' vcl_provision/images/guest)
+SCRIPTS := .ci/run .ci/prepare $(shell grep -rlE '^.(!/bin| shellcheck shell)' vcl_provision/images/guest vcl_provision/images/builder/profiles)
 
 export PYTHON
 

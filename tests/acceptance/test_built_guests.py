@@ -12,7 +12,7 @@ from pathlib import Path
 import paramiko
 import pytest
 from a_vcl import vcl_here
-from fix_builds import need_builds
+from fix_builds import listed, need_builds
 from fix_guests import BareGuest, stage_cache
 
 from vcl_provision.channels.keys import KeyPair, new_host_key, new_key
@@ -221,3 +221,68 @@ def test_another_distribution_keeps_the_same_promises(tmp_path: Path) -> None:
             assert guest.run("cat /var/lib/runs; id -un bob; sync", Patience(60)).stdout == "ran\nbob\n"
             assert "default via 10.0.2.2" in guest.run("ip route", Patience(60)).stdout
             (tmp_path / "run/console.log").unlink()
+
+
+OWN = (
+    *("/etc/ssl/private/ssl-cert-snakeoil.key", "/etc/ssl/certs/ssl-cert-snakeoil.pem"),
+    *("/etc/iscsi/initiatorname.iscsi", "/etc/nvme/hostnqn", "/etc/nvme/hostid"),
+)
+"""What these packages make when they are installed, and no two machines may share."""
+
+
+def test_keys_that_packages_make_are_in_no_image_and_each_machines_own(tmp_path: Path) -> None:
+    """Two clones, then one of them again: the same disk, and then told that it is another machine now."""
+    need_builds()
+    words = [word for name in ("ssl-cert", "open-iscsi", "nvme-cli") for word in ("--package", name)]
+    words += ["--format", "qcow2", "--format", "raw", "--into", str(tmp_path / "small")]
+    ran = vcl_here(["build", "small", "--cache", str(stage_cache()), *words])
+    assert ran.returncode == 0, ran.stderr
+    assert [name for name in OWN if listed(tmp_path / "small/disk.raw", name)] == []
+    machines = Machines(tmp_path, new_key(), new_host_key())
+    first, second = machines.own("vm1", "vm1"), machines.own("vm2", "vm2")
+    assert all(mine and mine != others for mine, others in zip(first, second, strict=True)), (first, second)
+    assert machines.own("vm1", "vm1") == first
+    third = machines.own("vm1", "vm3")
+    assert all(mine and mine != others for mine, others in zip(third, first, strict=True)), (third, first)
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Clones of the image `small` in the folder, each with its disk."""
+
+    folder: Path
+    management: KeyPair
+    host: KeyPair
+
+    def own(self, disk: str, instance: str) -> list[str]:
+        """What a machine with that disk has, told that it is that instance. Its certificate bears its name."""
+        told = FirstBoot(
+            instance=instance,
+            hostname=instance,
+            host_key=self.host.public,
+            host_key_private=self.host.private,
+            management_keys=[self.management.public],
+        )
+        with BareGuest(self.folder / "small", self.folder / disk, told, self.management) as guest:
+            guest.start()
+            guest.wait_until_usable(Patience(BOOT))
+            subject = guest.run(f"openssl x509 -noout -subject -in {OWN[1]}", Patience(60))
+            assert subject.stdout == f"subject=CN = {instance}\n", subject
+            own = [guest.run(f"cat {name}", Patience(60)).stdout for name in OWN]
+            guest.run("sync", Patience(60))
+        return own
+
+
+def test_a_guest_lives_on_another_file_system(tmp_path: Path) -> None:
+    """Its driver is none of the kernel's own: the first ram disk brings it. xfs: `make test-profiles`."""
+    need_builds()
+    key = new_key()
+    (tmp_path / "root.pub").write_text(key.public)
+    words = ["--filesystem", "btrfs", "--root-size", "512M", "--ssh-key", f"{tmp_path}/root.pub"]
+    ran = vcl_here(["build", "small", "--into", str(tmp_path / "small"), "--cache", str(stage_cache()), *words])
+    assert ran.returncode == 0, ran.stderr
+    with BareGuest(tmp_path / "small", tmp_path / "run", None, key) as guest:
+        guest.start()
+        guest.wait_until_usable(Patience(BOOT))
+        told = guest.run("stat -f -c %T / && : > /written", Patience(60))
+        assert (told.status, told.stdout) == (0, "btrfs\n"), told

@@ -107,6 +107,24 @@ def test_logs_are_emptied_and_stay_their_services_own(warm: TinyBuilds) -> None:
     assert "User:   103   Group:     4   Project:     0   Size: 0" in listed(disk, log)
 
 
+def test_what_a_script_made_of_a_machines_identity_is_gone(warm: TinyBuilds) -> None:
+    places = ("etc/ssh/ssh_host_rsa_key", "var/lib/dbus/machine-id", "var/lib/systemd/random-seed", "etc/machine-id")
+    made = "\n".join(f"mkdir -p /{Path(place).parent}; echo made > /{place}" for place in places)
+    disk = warm.build({**RAW, "scripts": {"inside": [warm.script("installs", made)]}}).folder / "disk.raw"
+    assert [place for place in places if listed(disk, f"/{place}")] == ["etc/machine-id"]
+    assert content_of(disk, "/etc/machine-id") == ""
+
+
+def test_private_keys_that_all_machines_will_share_are_named(warm: TinyBuilds) -> None:
+    assert warm.build(name="without").private_keys == []
+    plant = "\n".join(
+        f"mkdir -p /{folder}; echo '-----BEGIN {kind}PRIVATE KEY-----' > /{folder}/key; chmod 600 /{folder}/key"
+        for folder, kind in (("etc/service", ""), ("var/lib/service", "OPENSSH "), ("usr/share/doc/service", "RSA "))
+    )
+    built = warm.build({"scripts": {"inside": [warm.script("service", plant)]}}, name="with")
+    assert built.private_keys == ["/etc/service/key", "/var/lib/service/key"]
+
+
 @pytest.mark.parametrize("given", ["first_boot", "first_login"])
 def test_each_script_of_the_booted_machine_is_there_without_the_other(warm: TinyBuilds, given: str) -> None:
     """VMBuilder lost a given first-login script when there was no first-boot script."""

@@ -22,6 +22,8 @@ kernel/drivers/virtio/virtio_pci.ko: kernel/drivers/virtio/virtio.ko kernel/driv
 kernel/drivers/virtio/virtio_ring.ko:
 kernel/drivers/virtio/virtio.ko: kernel/drivers/virtio/virtio_ring.ko
 kernel/drivers/block/virtio_blk.ko: kernel/drivers/virtio/virtio.ko kernel/drivers/virtio/virtio_ring.ko
+kernel/fs/xfs/xfs.ko: kernel/lib/libcrc32c.ko
+kernel/lib/libcrc32c.ko:
 """
 
 
@@ -207,6 +209,14 @@ def test_modules_are_loaded_after_those_that_they_need(tmp_path: Path) -> None:
     places = [archive.index(name) for name in (b"virtio_ring.ko", b"virtio.ko", b"virtio_pci.ko", b"virtio_blk.ko")]
     assert places == sorted(places)
     assert b"virtio_mmio" not in archive
+
+
+def test_a_root_of_another_kind_has_its_driver_in_the_ram_disk_and_its_name(tmp_path: Path) -> None:
+    fill_root(tmp_path)
+    archive = busybox_initrd(tmp_path, KERNEL, root_type="xfs", more_modules=["xfs"])
+    assert archive.index(b"virtio_blk.ko") < archive.index(b"libcrc32c.ko") < archive.index(b"-xfs.ko")
+    assert b"root-type\0" in archive
+    assert b"xfs\n" in archive
 
 
 def test_a_kernel_without_virtio_is_refused(tmp_path: Path) -> None:

@@ -169,6 +169,19 @@ def test_an_ssh_key_brings_the_server_and_a_language_what_it_needs() -> None:
     assert set(packages) == {"openssh-server", "locales", "console-setup", "keyboard-configuration", "kbd"}
 
 
+def test_disks_bring_their_programs_also_those_of_a_layout_file(tmp_path: Path) -> None:
+    layout = tmp_path / "disks.yaml"
+    layout.write_text("""
+disks:
+  - partitions:
+      - {mount: /, size: 2G, label: root, filesystem: xfs}
+      - {filesystem: lvm, size: 2G, group: lab, volumes: [{mount: /srv, size: 1G, label: srv, filesystem: btrfs}]}
+""")
+    packages = plan_build(BuildSpec(disks=Disks(layout=layout))).layers[1].packages
+    assert set(packages) == {"btrfs-progs", "lvm2", "xfsprogs"}
+    assert plan_build(BuildSpec(disks=Disks(filesystem="xfs"))).layers[1].packages == ["xfsprogs"]
+
+
 def test_what_is_removed_is_not_added_first() -> None:
     spec = BuildSpec(packages=Packages(add=["vim", "nano"], remove=["nano"]))
     assert list(plan_build(spec).layers[1].packages) == ["vim"]

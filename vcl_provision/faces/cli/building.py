@@ -190,11 +190,19 @@ def _log(into: Path, cache: Cache, asked: Path | None) -> BuildLog:
 def _say_what_came(built: Built, seconds: dict[str, float], *, as_json: bool) -> None:
     if as_json:
         print_json(
-            {"folder": built.folder, "image": built.descriptor, "seconds": seconds, "start": built.how_to_start}
+            {
+                "folder": built.folder,
+                "image": built.descriptor,
+                "seconds": seconds,
+                "start": built.how_to_start,
+                "private_keys": built.private_keys,
+            }
         )
         return
     size = f" ({built.descriptor.size_bytes >> 20} MB)" if built.descriptor else ""
     out.print(f"{built.folder}{size}", soft_wrap=True)
+    for path in built.private_keys:
+        out.print(f"every machine made of it will have the private key {path}", soft_wrap=True)
     if built.how_to_start:
         out.print(built.how_to_start, soft_wrap=True)
 

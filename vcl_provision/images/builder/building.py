@@ -98,7 +98,9 @@ def build_image(
         if there is not None:
             return there
         with _scratch(repository, name) as folder:
-            build(plan, folder, patience=patience, cache=kept.folder, stages=_said(say))
+            came = build(plan, folder, patience=patience, cache=kept.folder, stages=_said(say))
+            for path in came.private_keys:
+                say(f"every machine made of it will have the private key {path}")
             built = read_loose(folder)
             descriptor = replace(built.descriptor, name=name, image=image, revision=revision)
             repository.take_in(descriptor, built.files, patience=patience)

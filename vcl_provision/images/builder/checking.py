@@ -183,8 +183,8 @@ def _of_network(spec: BuildSpec) -> Iterator[str]:
 
 def _of_kernel(spec: BuildSpec) -> Iterator[str]:
     kernel = spec.kernel
-    if kernel.initrd is Initrd.BUSYBOX and (spec.boot != "direct" or spec.disks.filesystem != "ext4"):
-        yield "the busybox ram disk boots directly, from ext4: take initramfs-tools"
+    if kernel.initrd is Initrd.BUSYBOX and spec.boot != "direct":
+        yield "the busybox ram disk boots directly: take initramfs-tools"
     if any(ord(letter) < 32 for letter in kernel.command_line):
         yield "the kernel's command line is one line"
     for module in kernel.modules:

@@ -8,6 +8,7 @@ from vcl_provision.images.builder.accounts import make_accounts
 from vcl_provision.images.builder.disks.layout import Layout
 from vcl_provision.images.builder.disks.placing import SECTOR, filesystems, place
 from vcl_provision.images.builder.distributions import Distribution, Guest
+from vcl_provision.images.builder.machine_keys import forget_keys
 from vcl_provision.images.builder.once import lay_scripts
 from vcl_provision.images.builder.spec import Copied, Initrd
 from vcl_provision.images.builder.trees import GUEST_TREES
@@ -16,12 +17,12 @@ from vcl_provision.model.secret import Secret
 
 Say = Callable[[str], None]
 POLICY = "usr/sbin/policy-rc.d"
+_IDENTITY = ("etc/ssh/ssh_host_*", "var/lib/dbus/machine-id", "var/lib/systemd/random-seed")
 _TRACES = (
     "etc/resolv.conf",  # the host's
+    "etc/.resolv.conf.systemd-resolved.bak",  # likewise, as systemd-resolved found it
     "etc/hostname",  # likewise
-    "etc/ssh/ssh_host_*",
-    "var/lib/dbus/machine-id",
-    "var/lib/systemd/random-seed",
+    *_IDENTITY,
 )
 _LEFT_BY_SCRIPTS = ("root/.bash_history", "tmp/*", "var/tmp/*", "etc/*-", "var/cache/ldconfig/aux-cache")
 _HERE = "run/vcl-build"
@@ -55,6 +56,7 @@ def configure(
         _growth(guest, layout)
         say("first ram disk")
         _initrd(guest, distribution)
+        forget_keys(guest)  # after the scripts, which may have installed more
         _clean(guest)
         distribution.finished(guest)
     finally:
@@ -156,9 +158,10 @@ def _initrd(guest: Guest, distribution: Distribution) -> None:
 
 def _clean(guest: Guest) -> None:
     """No trace and no identity of the build."""
-    for pattern in _LEFT_BY_SCRIPTS:
+    for pattern in (*_LEFT_BY_SCRIPTS, *_IDENTITY):
         guest.tree.remove(pattern)
-    guest.tree.remove("etc/ssh/ssh_host_*")
+    if guest.tree.exists("etc/machine-id"):
+        guest.tree.write("etc/machine-id", "")  # made at each clone's first boot
     if not guest.tree.exists("var/log"):
         return
     # Emptied, not removed: some belong to a service, which could not make them again in root's folder.

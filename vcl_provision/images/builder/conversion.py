@@ -66,7 +66,7 @@ def disk_name(number: int, image_format: str) -> str:
 
 
 def read_facts(folder: Path) -> Mapping[str, object]:
-    """What the configuration found out: `os`, `kernel` (its version, or empty), `moment`."""
+    """What the configuration found out: `os`, `kernel` (its version, or empty), `moment`, `private_keys`."""
     return json.loads((folder / "facts.json").read_text(encoding="utf-8"))
 
 

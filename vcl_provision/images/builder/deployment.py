@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from vcl_provision.channels.patience import Patience
 from vcl_provision.channels.runner import Channel
@@ -33,11 +34,15 @@ _OF_THE_CACHE = {"facts.json", ".born"}
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """What came of a build: the image's folder, its description, how to start it. None if devices were written to."""
+    """What came of a build: the image's folder, its description, how to start it. None if devices were written to.
+
+    `private_keys`: paths in the guest of those that all its machines will share.
+    """
 
     folder: Path
     descriptor: ImageDescriptor | None
     how_to_start: str
+    private_keys: Sequence[str] = ()
 
 
 def deploy(
@@ -71,7 +76,8 @@ def deploy(
     told: list[str] = []
     put_in_place(target, fill)
     descriptor = described[0] if described else None
-    return Built(folder=target, descriptor=descriptor, how_to_start=told[0])
+    shared = cast("Sequence[str]", read_facts(disks)["private_keys"])
+    return Built(folder=target, descriptor=descriptor, how_to_start=told[0], private_keys=shared)
 
 
 def _lay(source: Path, target: Path, channel: Channel, patience: Patience) -> None:

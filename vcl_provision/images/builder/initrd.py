@@ -26,15 +26,18 @@ class Entry:
     device: tuple[int, int] = (0, 0)
 
 
-def busybox_initrd(root: Path, kernel_version: str) -> bytes:
-    """The ram disk for a guest's own kernel, from its own busybox and modules.
+def busybox_initrd(
+    root: Path, kernel_version: str, *, root_type: str = "ext4", more_modules: Sequence[str] = ()
+) -> bytes:
+    """The ram disk for a guest's own kernel, from its own busybox and modules: finds a file system of `root_type`.
 
     Raises Refused if the kernel has not a module that we want.
     """
     folders = [Entry(name=name, mode=stat.S_IFDIR | 0o755) for name in ("bin", "dev", "mnt", "modules", "proc")]
+    paths = _in_loading_order(root / "usr/lib/modules" / kernel_version, (*WANTED, *more_modules))
     modules = [
         Entry(name=f"modules/{number:02}-{path.name}", mode=stat.S_IFREG | 0o644, content=path.read_bytes())
-        for number, path in enumerate(_in_loading_order(root / "usr/lib/modules" / kernel_version, WANTED))
+        for number, path in enumerate(paths)
     ]
     busybox = (root / "usr/bin/busybox").read_bytes()
     init = (GUEST_TREES / "initrd/init").read_bytes()
@@ -45,6 +48,7 @@ def busybox_initrd(root: Path, kernel_version: str) -> bytes:
             Entry(name="dev/console", mode=stat.S_IFCHR | 0o600, device=(5, 1)),
             Entry(name="bin/busybox", mode=stat.S_IFREG | 0o755, content=busybox),
             *modules,
+            Entry(name="root-type", mode=stat.S_IFREG | 0o644, content=f"{root_type}\n".encode()),
             Entry(name="init", mode=stat.S_IFREG | 0o755, content=init),
         ]
     )

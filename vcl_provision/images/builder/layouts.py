@@ -28,6 +28,13 @@ def root_word(spec: BuildSpec, seed: str) -> str:
     return f"LABEL={layout.root.label}" if layout.root.label else f"UUID={root_uuid(layout, seed)}"
 
 
+def kinds_of(spec: BuildSpec) -> set[FileSystem]:
+    """All that the machine finds on its disks, logical volumes and what holds them."""
+    layout = layout_of(spec)
+    partitions = [part for disk in layout.disks for part in disk.partitions]
+    return {part.filesystem for part in (*partitions, *layout.filesystems())}
+
+
 def _wanted(spec: BuildSpec) -> Layout:
     disks = spec.disks
     if disks.layout is not None:
@@ -35,7 +42,9 @@ def _wanted(spec: BuildSpec) -> Layout:
     filesystem = FileSystem(disks.filesystem)
     root, swap, opt = (size_bytes(text) if text else 0 for text in (disks.root, disks.swap, disks.opt))
     if spec.boot is Loader.DIRECT and not swap and not opt:
-        return whole_disk(root, filesystem=filesystem, label=ROOT_LABEL, features=disks.features)
+        # a profile's features are of its ext4: they say nothing about the file system that is asked for instead
+        features = disks.features if filesystem is FileSystem.EXT4 else ()
+        return whole_disk(root, filesystem=filesystem, label=ROOT_LABEL, features=features)
     return from_sizes(root=root, swap=swap, opt=opt, table=Table(disks.table), filesystem=filesystem)
 
 

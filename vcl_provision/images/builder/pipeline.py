@@ -26,6 +26,7 @@ from vcl_provision.images.builder.distributions import Guest
 from vcl_provision.images.builder.distributions.apt import UNPACK
 from vcl_provision.images.builder.host import BuildHost, Chroot
 from vcl_provision.images.builder.iso import unpack_tree
+from vcl_provision.images.builder.machine_keys import private_keys
 from vcl_provision.images.builder.plan import Layer, Plan
 from vcl_provision.images.builder.starting import lay_what_starts
 from vcl_provision.images.builder.targets import check_target
@@ -163,7 +164,12 @@ class Build:
         guest = Guest(spec=plan.spec, tree=RootTree(root), inside=Chroot(host=host, root=root, epoch=moment))
         configure(guest, plan.distribution, plan.layout, plan.passwords, say)
         (folder / "packages.txt").write_text(plan.distribution.packages(guest), encoding="utf-8")
-        facts = {"os": plan.distribution.system_name(guest), "moment": moment, "kernel": ""}
+        facts = {
+            "os": plan.distribution.system_name(guest),
+            "moment": moment,
+            "kernel": "",
+            "private_keys": private_keys(guest),
+        }
         if plan.spec.kernel.flavour != "none":
             facts["kernel"] = kernel_version(guest)
         (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")

@@ -27,6 +27,9 @@ _OF_BASE = ("distributions/apt.py", "sources.py")
 _OF_GUEST = (
     "accounts.py",
     "configuration.py",
+    "initrd.py",
+    "layouts.py",
+    "machine_keys.py",
     "once.py",
     "tree.py",
     "disks/prepare.py",

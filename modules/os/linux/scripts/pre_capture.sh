@@ -1,6 +1,7 @@
 # What belongs to this machine and this load, not to the image.
 delete_accounts
 ungate
+if [ -x /usr/lib/vcl/machine-keys ]; then /usr/lib/vcl/machine-keys forget; fi
 rm -rf /var/lib/vcl /etc/vcl/parameters
 rm -f /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub
 rm -f /root/.ssh/authorized_keys /root/.ssh/known_hosts /root/.ssh/id_* /root/.bash_history

@@ -8,9 +8,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Sequence
 
-from vcl_provision.images.builder.distributions.debian import MANAGED, Debian
+from vcl_provision.images.builder.distributions.debian import MANAGED, MODULES, Debian
 from vcl_provision.images.builder.distributions.distribution import Guest
 from vcl_provision.images.builder.initrd import busybox_initrd
+from vcl_provision.images.builder.layouts import kinds_of, layout_of
 from vcl_provision.images.builder.spec import BuildSpec, Initrd
 from vcl_provision.images.builder.trees import GUEST_TREES
 
@@ -56,7 +57,10 @@ class BusyBox(Debian):
             guest.tree.write("etc/resolv.conf", "".join(f"nameserver {one}\n" for one in guest.spec.network.dns))
 
     def make_initrd(self, guest: Guest, version: str) -> None:
-        guest.tree.write(f"boot/initrd.img-{version}", busybox_initrd(guest.tree.root, version), 0o600)
+        more = (*guest.spec.kernel.modules, *sorted(MODULES & kinds_of(guest.spec)))
+        root = layout_of(guest.spec).root.filesystem
+        written = busybox_initrd(guest.tree.root, version, root_type=root, more_modules=more)
+        guest.tree.write(f"boot/initrd.img-{version}", written, 0o600)
 
     def command_line(self, spec: BuildSpec, root: str) -> str:
         return f"root={root} {spec.kernel.command_line}".strip()

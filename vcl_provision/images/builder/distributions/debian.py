@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from vcl_provision.images.builder.disks.layout import FileSystem
 from vcl_provision.images.builder.distributions import networkd
 from vcl_provision.images.builder.distributions.apt import TOOLS, AptJob, install_packages
 from vcl_provision.images.builder.distributions.distribution import Distribution, Guest
 from vcl_provision.images.builder.host import BuildHost
+from vcl_provision.images.builder.layouts import kinds_of
 from vcl_provision.images.builder.sources import sources_of
 from vcl_provision.images.builder.spec import BuildSpec, Initrd
 from vcl_provision.images.builder.trees import GUEST_TREES
@@ -34,7 +36,10 @@ _TRACES = (
     "var/cache/debconf/*-old",
     "var/lib/dpkg/*-old",
 )
-_FILE_SYSTEM_PACKAGES = {"ext4": "e2fsprogs", "xfs": "xfsprogs", "btrfs": "btrfs-progs"}
+_PROGRAMS = {FileSystem.XFS: "xfsprogs", FileSystem.BTRFS: "btrfs-progs", FileSystem.LVM: "lvm2"}
+"""What a machine needs for such disks. ext4's are in the base if anything is to grow."""
+MODULES = {FileSystem.XFS, FileSystem.BTRFS}
+"""What the kernel has no driver for in itself, and the first ram disk has to bring."""
 
 
 class Debian(Distribution):
@@ -92,8 +97,8 @@ class Debian(Distribution):
             yield "locales"
         if spec.system.keymap:
             yield from ("console-setup", "keyboard-configuration", "kbd")
-        if spec.disks.filesystem != "ext4":
-            yield _FILE_SYSTEM_PACKAGES[spec.disks.filesystem]
+        kinds = kinds_of(spec)
+        yield from (package for kind, package in _PROGRAMS.items() if kind in kinds)
 
     def install(
         self,
@@ -175,7 +180,7 @@ class Debian(Distribution):
         guest.inside.run("apt-get", "-q", "-y", "--purge", "autoremove", *packages)
 
     def make_initrd(self, guest: Guest, version: str) -> None:
-        more = [*guest.spec.kernel.modules, *({guest.spec.disks.filesystem} - {"ext4"})]
+        more = [*guest.spec.kernel.modules, *sorted(MODULES & kinds_of(guest.spec))]
         if more:
             guest.tree.append("etc/initramfs-tools/modules", "".join(f"{name}\n" for name in more))
         guest.inside.run("update-initramfs", "-c", "-k", version, INITRD="Yes")

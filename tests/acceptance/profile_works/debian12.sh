@@ -1,0 +1,3 @@
+set -e
+command -v nano
+command -v ping

@@ -1,0 +1,2 @@
+set -e
+systemctl is-active systemd-networkd

@@ -1,0 +1,3 @@
+set -e
+systemctl is-active cron chrony
+command -v tmux

@@ -1,0 +1,3 @@
+set -e
+command -v nft
+command -v sudo
