@@ -74,8 +74,8 @@ def _copies(folder: Path) -> list[Row]:
 class _Pair:
     """Seconds of a plain copy and of ours, one after the other in each round."""
 
-    plain: list[float] = field(default_factory=list)
-    ours: list[float] = field(default_factory=list)
+    plain: list[float] = field(default_factory=list[float])
+    ours: list[float] = field(default_factory=list[float])
 
     def add(self, plain: float, ours: float) -> None:
         self.plain.append(plain)

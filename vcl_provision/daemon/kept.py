@@ -74,6 +74,15 @@ class LabLocks:
         ):
             yield
 
+    @contextlib.contextmanager
+    def together(self, name: str, *, patience: Patience) -> Generator[None]:
+        """Held by any number at a time, while nobody holds it alone. Raises TimedOut, Cancelled."""
+        with (
+            _held(self._room, "a connection for a lock", patience),
+            locks.together(self._database, name, patience=patience),
+        ):
+            yield
+
 
 @contextlib.contextmanager
 def _held(lock: threading.Lock | threading.Semaphore, what: str, patience: Patience) -> Generator[None]:

@@ -10,8 +10,9 @@ computer and marked in its metadata.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from vcl_provision.drivers import (
@@ -23,6 +24,7 @@ from vcl_provision.drivers import (
     Inventory,
     LocalHost,
     LocalLab,
+    Masters,
     Metrics,
     NodeStatus,
     Power,
@@ -32,18 +34,19 @@ from vcl_provision.drivers import (
     Revision,
     Snapshots,
     Step,
+    StoredMaster,
     TimedOut,
     Transient,
     VmHost,
 )
 
-from . import capturing, evidence, local_host, networks, slots, snapshots, volumes
+from . import capturing, evidence, local_host, networks, slots, snapshots, unneeded, volumes
 from .accelerator import kvm_works
 from .binding import libvirt
 from .connections import Hypervisor, is_local, uri_of
 from .hardware import Hardware, hardware_of
-from .making import Order, make
-from .masters import Datastore, LocalDatastore, RemoteDatastore, master_of
+from .making import Order, define
+from .masters import Datastore, LocalDatastore, Master, RemoteDatastore, gate_of, master_of
 
 _ANSWERS, _BOOTS = 10.0, 60.0
 """Seconds to answer: for a machine that was up before, and for one that may still be booting."""
@@ -67,7 +70,7 @@ class Options:
             raise ValueError(f"capture_compression {self.capture_compression!r} is none of zstd, zlib")
 
 
-class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Metrics, Snapshots):
+class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Masters, Metrics, Snapshots):
     """Drives libvirt through its own API."""
 
     Options = Options
@@ -117,7 +120,10 @@ class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Metrics, Sn
         name, vm_path = computer.name, host.profile.vm_path
         self.task.record("remove", uri=uri_of(host), vm_path=vm_path, name=name, owner=self.task.owner)
         with self._connected(host) as connection:
-            make(connection, self.task, order, autostart=self.options.autostart)
+            with self._with_masters(host, order.master):
+                domain = define(connection, self.task, order, autostart=self.options.autostart)
+            self.task.say(Step.STARTVM)
+            domain.create()
         self.task.say(Step.BOOTING)
         self.task.reach(computer, alive=lambda: self._alive(computer, host))
         self.task.say(Step.MACHINEBOOTED)
@@ -160,6 +166,16 @@ class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Metrics, Sn
     def inventory(self, host: VmHost) -> Sequence[Found]:
         with self._connected(host) as connection:
             return [*slots.listed(connection), *volumes.listed(connection, host.profile.vm_path)]
+
+    def masters(self, host: VmHost) -> Sequence[StoredMaster]:
+        with self._connected(host) as connection:
+            return unneeded.lying(connection, host)
+
+    def remove_masters(
+        self, host: VmHost, named: Callable[[], Collection[str]], before: datetime
+    ) -> Sequence[StoredMaster]:
+        with self._connected(host) as connection:
+            return unneeded.remove(connection, self.task, host, named, before)
 
     def metrics(self, computer: Computer) -> Reading:
         with self._slot(computer) as (_, domain):
@@ -231,6 +247,19 @@ class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Metrics, Sn
             return
         with self._connected(host) as connection:
             yield RemoteDatastore(connection)
+
+    @contextlib.contextmanager
+    def _with_masters(self, host: VmHost, master: Master) -> Generator[None]:
+        """All of it is there, and stays until the machine that rests on it can be seen."""
+        while True:
+            with self.task.locks.together(gate_of(host), patience=self.task.patience):
+                with self._datastore(host) as datastore:
+                    there = datastore.holds(master)
+                if there:
+                    yield
+                    return
+            with self._datastore(host) as datastore:  # removed since it was brought
+                datastore.put(self.task, host, master)
 
     def _accelerator(self, host: VmHost, hardware: Hardware) -> str:
         word = hardware.accelerator or self.options.accelerator

@@ -72,6 +72,16 @@ def told(task: Task) -> Progress:
     return hear
 
 
+def gate_of(host: VmHost) -> str:
+    """The lock held together by loads that rely on masters, alone by who removes some."""
+    return f"masters {host.name}"
+
+
+def lock_of(host: VmHost, sha256: str) -> str:
+    """The lock of whoever writes or removes a content; not per image: two that share one would write at once."""
+    return f"master {host.name} {sha256}"
+
+
 class Datastore(Protocol):
     """Where masters lie."""
 
@@ -109,8 +119,7 @@ class RemoteDatastore:
         pool = pool_at(self._connection, master.folder)
         require_room(pool, sum(blob.bytes for blob in master.descriptor.blobs if length_of(pool, blob) < 0))
         for blob in master.descriptor.blobs:
-            # not per image: two images that share a content would write it at the same time
-            with task.locks.hold(f"master {host.name} {blob.sha256}", patience=task.patience):
+            with task.locks.hold(lock_of(host, blob.sha256), patience=task.patience):
                 if length_of(pool, blob) != blob.bytes:  # not brought by somebody else meanwhile
                     sink = VolumeSink(self._connection, pool, blob)
                     with room_for(pool, blob.bytes):
