@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from a_lab import a_lab
 from a_need import need_root
 from fix_libvirt import LibvirtBench, libvirt_module, put_in_repository
 from fix_sshd import Sshd
@@ -20,10 +21,13 @@ from fix_sshd import Sshd
 from vcl_provision.channels.patience import Patience
 from vcl_provision.drivers import LocalLab
 from vcl_provision.drivers.conformance.ports import EagerGuests
+from vcl_provision.drivers.loading import Modules
+from vcl_provision.faces.images.datastores import Datastores
 from vcl_provision.images.repository import ImageDescriptor, blob_of, delete, open_repository
 from vcl_provision.model.faults import HostUnreachable, Refused
 from vcl_provision.model.lab import VmHost
 from vcl_provision.model.states import NodeStatus, Power
+from vcl_provision.store.database import Connection, Database
 
 TOP = Path(__file__).parents[2]
 SSH = """#!/bin/sh
@@ -321,3 +325,49 @@ def test_a_master_of_a_disk_that_libvirt_knows_no_machine_of_stays(libvirt_bench
         top.unlink()
     assert disk.blob.sha256 not in gone
     assert master.exists()
+
+
+def test_gc_of_a_lab_asks_each_host_and_keeps_what_repository_or_database_name(
+    libvirt_bench: LibvirtBench, conn: Connection, database: Database, tmp_path: Path
+) -> None:
+    bench, host = libvirt_bench, libvirt_bench.host(datastore_path=str(tmp_path / "here"))
+    profile = {
+        "repository_path": host.profile.repository_path,
+        "datastore_path": host.profile.datastore_path,
+        "vm_path": host.profile.vm_path,
+    }
+    lab = a_lab(conn, module="libvirt", address=host.address, profile=profile)
+    conn.execute(
+        "INSERT INTO vm_host (name, address, vm_profile_id, module) VALUES ('away', %s, %s, 'libvirt')",
+        [f"qemu+unix:///system?socket={tmp_path}/none", lab.profile_id],
+    )
+    spare = _spare_image(bench, tmp_path, "small-v8")
+    sha256 = spare.system_disk.blob.sha256
+    bench.provisioner(bench.computer(1)).retrieve_image(bench.revision(spare.name, 8), host)
+    datastores = Datastores(database, Modules(), Patience(60))
+
+    def would_go() -> set[str]:
+        away, seen = datastores.unneeded(LATER)
+        assert "does not answer" in away.fault
+        assert seen.fault == ""
+        return {each.sha256 for each in seen.masters}
+
+    assert would_go() == set()  # the repository names all
+    delete(open_repository(bench.lab.repository_path), spare.name, needed={}, patience=Patience(10))
+    assert would_go() == {sha256}
+    conn.execute("UPDATE computer SET loaded_revision_id = %s WHERE name = 'vcl-1'", [lab.revision_id])
+    conn.execute(
+        "UPDATE image_revision SET production = false, deleted_at = vcl.now() WHERE id = %s", [lab.revision_id]
+    )
+    conn.execute(
+        "INSERT INTO image_file (image_revision_id, position, role, name, format, bytes, sha256, virtual_bytes)"
+        " VALUES (%s, 9, 'data', 'spare', 'raw', 1, %s, 1)",
+        [lab.revision_id, sha256],
+    )
+    assert would_go() == set()  # a computer holds it
+    conn.execute("UPDATE computer SET loaded_revision_id = NULL")
+    assert (tmp_path / "here" / sha256).exists()
+    _, seen = datastores.remove(LATER)
+    datastores.kept.close()
+    assert [each.sha256 for each in seen.masters] == [sha256]
+    assert not (tmp_path / "here" / sha256).exists()

@@ -228,6 +228,21 @@ def test_locks_in_hand_leave_connections_for_everything_else(dsn: str) -> None:
     database.close()
 
 
+def test_a_lock_is_held_together_or_alone(database: Database) -> None:
+    here, there = LabLocks(database), LabLocks(database)
+    with (
+        here.together("masters", patience=Patience(5)),
+        there.together("masters", patience=Patience(5)),
+        pytest.raises(TimedOut),
+        there.hold("masters", patience=Patience(0.3)),
+    ):
+        pass
+    with here.hold("masters", patience=Patience(5)):
+        for locks in (here, there):
+            with pytest.raises(TimedOut), locks.together("masters", patience=Patience(0.3)):
+                pass
+
+
 def hang(hung: Connection, other: Connection) -> None:
     """Does nothing for too long, in a transaction."""
     assert hung.execute("SHOW idle_in_transaction_session_timeout").fetchall() == [("10s",)]

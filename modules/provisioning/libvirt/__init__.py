@@ -46,7 +46,7 @@ from .binding import libvirt
 from .connections import Hypervisor, is_local, uri_of
 from .hardware import Hardware, hardware_of
 from .making import Order, define
-from .masters import Datastore, LocalDatastore, Master, RemoteDatastore, gate_of, master_of
+from .masters import datastore_of, kept_there, master_of
 
 _ANSWERS, _BOOTS = 10.0, 60.0
 """Seconds to answer: for a machine that was up before, and for one that may still be booting."""
@@ -89,13 +89,13 @@ class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Masters, Me
             master = master_of(self.task, revision, host)
         except Refused:
             return False
-        with self._datastore(host) as datastore:
+        with datastore_of(host, self._connected) as datastore:
             return datastore.holds(master)
 
     def retrieve_image(self, revision: Revision, host: VmHost | None) -> None:
         host = _given(host)
         master = master_of(self.task, revision, host)
-        with self._datastore(host) as datastore:
+        with datastore_of(host, self._connected) as datastore:
             if not datastore.holds(master):
                 datastore.put(self.task, host, master)
 
@@ -119,8 +119,8 @@ class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Masters, Me
         )
         name, vm_path = computer.name, host.profile.vm_path
         self.task.record("remove", uri=uri_of(host), vm_path=vm_path, name=name, owner=self.task.owner)
-        with self._connected(host) as connection:
-            with self._with_masters(host, order.master):
+        with self._connected(host) as connection, datastore_of(host, self._connected) as datastore:
+            with kept_there(self.task, host, order.master, datastore):
                 domain = define(connection, self.task, order, autostart=self.options.autostart)
             self.task.say(Step.STARTVM)
             domain.create()
@@ -239,27 +239,6 @@ class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Masters, Me
         """The machine in the computer's slot. Raises Refused if there is none of ours."""
         with self._connected(_host_of(computer)) as connection:
             yield connection, slots.needed_domain(connection, computer.name, self.task.owner)
-
-    @contextlib.contextmanager
-    def _datastore(self, host: VmHost) -> Generator[Datastore]:
-        if is_local(host.address):
-            yield LocalDatastore()
-            return
-        with self._connected(host) as connection:
-            yield RemoteDatastore(connection)
-
-    @contextlib.contextmanager
-    def _with_masters(self, host: VmHost, master: Master) -> Generator[None]:
-        """All of it is there, and stays until the machine that rests on it can be seen."""
-        while True:
-            with self.task.locks.together(gate_of(host), patience=self.task.patience):
-                with self._datastore(host) as datastore:
-                    there = datastore.holds(master)
-                if there:
-                    yield
-                    return
-            with self._datastore(host) as datastore:  # removed since it was brought
-                datastore.put(self.task, host, master)
 
     def _accelerator(self, host: VmHost, hardware: Hardware) -> str:
         word = hardware.accelerator or self.options.accelerator
