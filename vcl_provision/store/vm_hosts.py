@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from psycopg.rows import dict_row
 
 from vcl_provision.model.lab import VmHost, VmProfile
@@ -11,30 +13,32 @@ from vcl_provision.store.database import Connection
 def vm_hosts(conn: Connection) -> list[VmHost]:
     """All, by name; also those out of service, on which machines may still be."""
     question = """
-        SELECT h.id, h.name, h.address, h.module, p.name AS profile, p.repository_path, p.datastore_path, p.vm_path,
-               p.network, p.overrides, p.credentials
+        SELECT h.id AS host_id, h.name AS host, h.address AS host_address, h.module AS host_module,
+               p.name AS profile, p.repository_path, p.datastore_path, p.vm_path, p.network, p.overrides, p.credentials
           FROM vm_host h JOIN vm_profile p ON p.id = h.vm_profile_id ORDER BY h.name
     """
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(question).fetchall()
-    return [
-        VmHost(
-            id=row["id"],
-            name=row["name"],
-            address=row["address"],
-            provisioning_module=row["module"],
-            profile=VmProfile(
-                name=row["profile"],
-                repository_path=row["repository_path"],
-                datastore_path=row["datastore_path"],
-                vm_path=row["vm_path"],
-                network=row["network"],
-                overrides=row["overrides"],
-                credentials=row["credentials"],
-            ),
-        )
-        for row in rows
-    ]
+    return [vm_host_of(row) for row in rows]
+
+
+def vm_host_of(row: dict[str, Any]) -> VmHost:
+    """Of a row that names its columns as `vm_hosts` does."""
+    return VmHost(
+        id=row["host_id"],
+        name=row["host"],
+        address=row["host_address"],
+        provisioning_module=row["host_module"],
+        profile=VmProfile(
+            name=row["profile"],
+            repository_path=row["repository_path"],
+            datastore_path=row["datastore_path"],
+            vm_path=row["vm_path"],
+            network=row["network"],
+            overrides=row["overrides"],
+            credentials=row["credentials"],
+        ),
+    )
 
 
 def contents_counted_on(conn: Connection) -> set[str]:
