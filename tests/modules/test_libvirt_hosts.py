@@ -6,10 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
 import pytest
+from a_lab import a_lab
 from a_need import need_root
 from fix_libvirt import LibvirtBench, libvirt_module, put_in_repository
 from fix_sshd import Sshd
@@ -17,10 +21,13 @@ from fix_sshd import Sshd
 from vcl_provision.channels.patience import Patience
 from vcl_provision.drivers import LocalLab
 from vcl_provision.drivers.conformance.ports import EagerGuests
-from vcl_provision.images.repository import open_repository
+from vcl_provision.drivers.loading import Modules
+from vcl_provision.faces.images.datastores import Datastores
+from vcl_provision.images.repository import ImageDescriptor, blob_of, delete, open_repository
 from vcl_provision.model.faults import HostUnreachable, Refused
 from vcl_provision.model.lab import VmHost
 from vcl_provision.model.states import NodeStatus, Power
+from vcl_provision.store.database import Connection, Database
 
 TOP = Path(__file__).parents[2]
 SSH = """#!/bin/sh
@@ -230,3 +237,137 @@ def test_a_machine_without_the_binding_is_told_how_to_get_it() -> None:
 def test_a_folder_with_too_long_a_path_is_refused_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="too long a path"):
         libvirt_module("local_host").up(tmp_path / ("x" * 100), 1)
+
+
+# Masters that nothing needs any more.
+
+
+def _spare_image(bench: LibvirtBench, folder: Path, name: str) -> ImageDescriptor:
+    """A revision whose system disk is its own: the small guest's, one sector longer."""
+    small = open_repository(bench.lab.repository_path)
+    base, file = small.get("small-v1"), folder / f"{name}.disk"
+    source = small.path_of(base.system_disk.blob)
+    assert source
+    file.write_bytes(source.read_bytes() + os.urandom(512))
+    blob = blob_of(file)
+    disks = [replace(base.system_disk, blob=blob), *[disk for disk in base.disks if disk != base.system_disk]]
+    spare = replace(base, name=name, revision=int(name[-1]), disks=disks)
+    small.take_in(spare, {blob.sha256: file}, patience=Patience(60))
+    return spare
+
+
+LATER = datetime.now(UTC) + timedelta(days=9)
+
+
+@pytest.mark.parametrize("way", ["local", "remote"])
+def test_a_master_goes_when_no_revision_names_it_and_no_machine_rests_on_it(
+    libvirt_bench: LibvirtBench, remote_host: VmHost, tmp_path: Path, way: str
+) -> None:
+    bench = libvirt_bench
+    host = remote_host if way == "remote" else bench.host(datastore_path=str(tmp_path / "here"))
+    spare = _spare_image(bench, tmp_path, "small-v6" if way == "local" else "small-v7")
+    sha256, computer = spare.system_disk.blob.sha256, bench.computer(1, host=host)
+    computer, firstboot = bench.firstboot(computer)
+    module = bench.provisioner(computer, guests=EagerGuests())
+    module.load(computer, bench.revision(spare.name, spare.revision), firstboot)
+    module.control_VM(computer, Power.OFF)
+    (lies,) = [each for each in module.masters(host) if each.sha256 == sha256]
+    assert lies.bytes == spare.system_disk.blob.bytes
+    assert any(computer.name in holder for holder in lies.holders)
+    assert sha256 not in {each.sha256 for each in module.remove_masters(host, tuple, LATER)}
+
+    module.control_VM(computer, Power.REMOVE)
+    (lies,) = [each for each in module.masters(host) if each.sha256 == sha256]
+    assert lies.holders == []
+    assert module.remove_masters(host, lambda: {each.sha256 for each in module.masters(host)}, LATER) == []
+    assert module.remove_masters(host, tuple, datetime.now(UTC) - timedelta(days=1)) == []  # all is young
+    assert sha256 in {each.sha256 for each in module.remove_masters(host, tuple, LATER)}
+    assert not module.does_image_exist(bench.revision(spare.name, spare.revision), host)
+    delete(open_repository(bench.lab.repository_path), spare.name, needed={}, patience=Patience(10))
+
+
+def test_a_load_whose_master_is_removed_at_the_last_moment_brings_it_again(
+    libvirt_bench: LibvirtBench, tmp_path: Path
+) -> None:
+    """Removed by somebody who looked when there was no machine yet, and waits for nobody."""
+    bench, host = libvirt_bench, libvirt_bench.host(datastore_path=str(tmp_path / "here"))
+    computer, firstboot = bench.firstboot(bench.computer(1, host=host))
+    other = bench.provisioner(bench.computer(2, host=host))
+    removed: list[str] = []
+
+    class Removing(type(bench.locks)):  # type: ignore[misc]  # the bench's own locks, with somebody before each
+        def together(self, name: str, *, patience: Patience) -> AbstractContextManager[None]:
+            if not removed:
+                removed.extend(each.sha256 for each in other.remove_masters(host, tuple, LATER))
+            return super().hold(name, patience=patience)
+
+    module = bench.provisioner(computer, guests=EagerGuests(), locks=Removing())
+    module.load(computer, bench.revision(), firstboot)
+    assert len(removed) == len(open_repository(bench.lab.repository_path).get("small-v1").blobs)
+    assert module.does_image_exist(bench.revision(), host)
+
+
+def test_a_master_of_a_disk_that_libvirt_knows_no_machine_of_stays(libvirt_bench: LibvirtBench, tmp_path: Path) -> None:
+    """Also two steps away: an overlay on an overlay, in another folder than ours."""
+    bench, host = libvirt_bench, libvirt_bench.host(datastore_path=str(tmp_path / "here"))
+    module = bench.provisioner(bench.computer(1, host=host))
+    module.retrieve_image(bench.revision(), host)
+    image = open_repository(bench.lab.repository_path).get("small-v1")
+    disk = image.system_disk
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    master, below, top = tmp_path / "here" / disk.blob.sha256, elsewhere / "below", Path(bench.lab.vm_path, "top")
+    for new, under, kind in ((below, master, str(disk.format)), (top, below, "qcow2")):
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", under, "-F", kind, new], check=True)
+    try:
+        gone = {each.sha256 for each in module.remove_masters(host, tuple, LATER)}
+    finally:
+        top.unlink()
+    assert disk.blob.sha256 not in gone
+    assert master.exists()
+
+
+def test_gc_of_a_lab_asks_each_host_and_keeps_what_repository_or_database_name(
+    libvirt_bench: LibvirtBench, conn: Connection, database: Database, tmp_path: Path
+) -> None:
+    bench, host = libvirt_bench, libvirt_bench.host(datastore_path=str(tmp_path / "here"))
+    profile = {
+        "repository_path": host.profile.repository_path,
+        "datastore_path": host.profile.datastore_path,
+        "vm_path": host.profile.vm_path,
+    }
+    lab = a_lab(conn, module="libvirt", address=host.address, profile=profile)
+    conn.execute(
+        "INSERT INTO vm_host (name, address, vm_profile_id, module) VALUES ('away', %s, %s, 'libvirt')",
+        [f"qemu+unix:///system?socket={tmp_path}/none", lab.profile_id],
+    )
+    spare = _spare_image(bench, tmp_path, "small-v8")
+    sha256 = spare.system_disk.blob.sha256
+    bench.provisioner(bench.computer(1)).retrieve_image(bench.revision(spare.name, 8), host)
+    datastores = Datastores(database, Modules(), Patience(60))
+
+    def would_go() -> set[str]:
+        away, seen = datastores.unneeded(LATER)
+        assert "does not answer" in away.fault
+        assert seen.fault == ""
+        return {each.sha256 for each in seen.masters}
+
+    assert would_go() == set()  # the repository names all
+    delete(open_repository(bench.lab.repository_path), spare.name, needed={}, patience=Patience(10))
+    assert would_go() == {sha256}
+    conn.execute("UPDATE computer SET loaded_revision_id = %s WHERE name = 'vcl-1'", [lab.revision_id])
+    conn.execute(
+        "UPDATE image_revision SET production = false, deleted_at = vcl.now() WHERE id = %s", [lab.revision_id]
+    )
+    conn.execute(
+        "INSERT INTO image_file (image_revision_id, position, role, name, format, bytes, sha256, virtual_bytes)"
+        " VALUES (%s, 9, 'data', 'spare', 'raw', 1, %s, 1)",
+        [lab.revision_id, sha256],
+    )
+    assert would_go() == set()  # a computer holds it
+    conn.execute("UPDATE computer SET loaded_revision_id = NULL")
+    assert (tmp_path / "here" / sha256).exists()
+    _, seen = datastores.remove(LATER)
+    datastores.kept.close()
+    assert [each.sha256 for each in seen.masters] == [sha256]
+    assert not (tmp_path / "here" / sha256).exists()

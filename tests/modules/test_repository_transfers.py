@@ -153,6 +153,21 @@ def test_what_was_left_of_a_fetch_and_is_wrong_is_not_believed(
         (host / image.system_disk.blob.sha256).unlink()
 
 
+def test_zeros_are_no_bytes_on_the_disk_and_still_part_of_the_sum(
+    far: Repository, maker: ImageMaker, patience: Patience, tmp_path: Path
+) -> None:
+    content = b"x" * 100_000 + bytes(20 * MIB) + b"y" * 70_000 + bytes(300_001)
+    image, host = maker.image(system=content, boot=None), tmp_path / "host"
+    far.add(image, maker.files, patience=patience)
+    killed = fetching(far, image.name, host, killed_after=str(10 * MIB))  # goes on after a hole, too
+    assert killed.wait(60) == -signal.SIGKILL
+    killed.communicate()
+    far.fetch(image, host, patience=patience)
+    master = host / image.system_disk.blob.sha256
+    assert master.read_bytes() == content
+    assert master.stat().st_blocks * 512 < MIB
+
+
 def test_masters_of_a_folder_on_the_same_disk_are_not_copied(
     folder_repository: Repository, maker: ImageMaker, patience: Patience, tmp_path: Path
 ) -> None:

@@ -189,7 +189,7 @@ def count_locks(conn: Connection) -> tuple[int, int]:
 
 
 def test_a_lock_is_held_by_one_and_free_when_left(database: Database) -> None:
-    nodes_locks = LabLocks(database), LabLocks(database)
+    nodes_locks = LabLocks(database=database), LabLocks(database=database)
     inside: list[int] = []
     most: list[int] = []
     together = threading.Barrier(4)
@@ -212,8 +212,8 @@ def test_a_lock_is_held_by_one_and_free_when_left(database: Database) -> None:
 
 @pytest.mark.parametrize("here", [True, False], ids=["on-this-node", "on-another-node"])
 def test_a_lock_that_stays_taken_is_not_waited_for_for_ever(database: Database, *, here: bool) -> None:
-    locks = LabLocks(database)
-    other = locks if here else LabLocks(database)
+    locks = LabLocks(database=database)
+    other = locks if here else LabLocks(database=database)
     with (
         locks.hold("one", patience=Patience(5)),
         pytest.raises(TimedOut, match="'one'"),
@@ -223,7 +223,7 @@ def test_a_lock_that_stays_taken_is_not_waited_for_for_ever(database: Database, 
 
 
 def test_a_lock_whose_connection_breaks_does_not_disturb_its_holder(database: Database, conn: Connection) -> None:
-    locks = LabLocks(database)
+    locks = LabLocks(database=database)
     with locks.hold("one", patience=Patience(5)):
         kill_connections(conn)
         with locks.hold("two", patience=Patience(30)):
@@ -234,7 +234,7 @@ def test_a_lock_whose_connection_breaks_does_not_disturb_its_holder(database: Da
 
 def test_locks_in_hand_share_one_connection_and_leave_the_pool_alone(dsn: str, conn: Connection) -> None:
     database = Database(dsn, max_size=2)
-    locks = LabLocks(database)
+    locks = LabLocks(database=database)
     with contextlib.ExitStack() as held:
         for name in ("one", "two", "three", "four"):
             held.enter_context(locks.hold(name, patience=Patience(5)))
@@ -243,6 +243,25 @@ def test_locks_in_hand_share_one_connection_and_leave_the_pool_alone(dsn: str, c
             assert count_users(one) == count_users(another) == 0
     Patience(10).until(lambda: count_locks(conn) == (0, 0), "all to be given back")
     database.close()
+
+
+@pytest.mark.parametrize("here", [True, False], ids=["on-this-node", "on-another-node"])
+def test_a_lock_is_held_together_or_alone(database: Database, *, here: bool) -> None:
+    one = LabLocks(database=database)
+    other = one if here else LabLocks(database=database)
+    with (
+        one.together("masters", patience=Patience(5)),
+        other.together("masters", patience=Patience(5)),
+        pytest.raises(TimedOut),
+        other.hold("masters", patience=Patience(0.3)),
+    ):
+        pass
+    with one.hold("masters", patience=Patience(5)):
+        for locks in (one, other):
+            with pytest.raises(TimedOut), locks.together("masters", patience=Patience(0.3)):
+                pass
+    with one.together("masters", patience=Patience(5)):
+        pass
 
 
 def hang(hung: Connection, other: Connection) -> None:
@@ -263,7 +282,7 @@ def test_whoever_hangs_in_a_transaction_lets_go_of_what_they_locked(database: Da
 
 
 def test_two_locks_of_different_names_do_not_meet(database: Database) -> None:
-    one, two = LabLocks(database), LabLocks(database)
+    one, two = LabLocks(database=database), LabLocks(database=database)
     with one.hold("one", patience=Patience(5)), two.hold("two", patience=Patience(5)):
         pass
 

@@ -107,7 +107,7 @@ def _toolbox(settings: Settings, database: Database, scribe: Scribe) -> Toolbox:
         local=LocalChannel(audit=audit),
         connections=GuestConnections(key=key, user=settings.ssh.user, audit=audit),
         kept=KeptThings(),
-        locks=LabLocks(database),
+        locks=LabLocks(database=database),
         pull=_offered(settings.firstboot, database),
     )
 

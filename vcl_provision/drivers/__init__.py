@@ -13,10 +13,12 @@ from vcl_provision.drivers.provisioner import (
     LocalImage,
     LocalLab,
     LocalSlot,
+    Masters,
     Metrics,
     Provisioner,
     Reading,
     Snapshots,
+    StoredMaster,
 )
 from vcl_provision.drivers.task import Task
 from vcl_provision.images.carriers.bootparams import bootparams_image
@@ -92,6 +94,7 @@ __all__ = [
     "LocalImage",
     "LocalLab",
     "LocalSlot",
+    "Masters",
     "Metrics",
     "NoOptions",
     "NodeStatus",
@@ -111,6 +114,7 @@ __all__ = [
     "Sink",
     "Snapshots",
     "Step",
+    "StoredMaster",
     "Task",
     "TimedOut",
     "Transient",

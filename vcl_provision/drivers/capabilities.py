@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from vcl_provision.drivers.provisioner import Addresses, GuestExec, Inventory, LocalHost, Metrics, Snapshots
+from vcl_provision.drivers.provisioner import Addresses, GuestExec, Inventory, LocalHost, Masters, Metrics, Snapshots
 
-ALL: tuple[type, ...] = (Addresses, GuestExec, Inventory, LocalHost, Metrics, Snapshots)
+ALL: tuple[type, ...] = (Addresses, GuestExec, Inventory, LocalHost, Masters, Metrics, Snapshots)
 
 
 def declared(module: type) -> list[type]:

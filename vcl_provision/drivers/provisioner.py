@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -98,6 +99,34 @@ class Metrics(Protocol):
     """Measures a machine."""
 
     def metrics(self, computer: Computer) -> Reading: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredMaster:
+    """A content of images as it lies on a VM host. `holders`: machines and disks there that rest on it."""
+
+    sha256: str
+    bytes: int
+    changed: datetime
+    holders: Sequence[str]
+
+
+@runtime_checkable
+class Masters(Protocol):
+    """Keeps contents of images on VM hosts, beneath the disks of machines, and can make room of what nothing needs."""
+
+    def masters(self, host: VmHost) -> Sequence[StoredMaster]:
+        """All that lie there, whole or not. Changes nothing."""
+        ...
+
+    def remove_masters(
+        self, host: VmHost, named: Callable[[], Collection[str]], before: datetime
+    ) -> Sequence[StoredMaster]:
+        """Removes those that came before, that nothing there rests on, and whose SHA-256 is not `named`; returns them.
+
+        No load relies on a master meanwhile without asking again for it; `named` is asked when that is so.
+        """
+        ...
 
 
 @runtime_checkable

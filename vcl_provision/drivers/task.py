@@ -51,6 +51,10 @@ class Locks(Protocol):
 
     def hold(self, name: str, *, patience: Patience) -> AbstractContextManager[None]: ...
 
+    def together(self, name: str, *, patience: Patience) -> AbstractContextManager[None]:
+        """Held by any number at a time, while nobody holds it alone."""
+        ...
+
 
 class Pull(Protocol):
     """Where a machine can fetch what it is told at its first boot, instead of being given it."""

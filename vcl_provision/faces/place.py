@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from vcl_provision.daemon.settings import USUAL_FILE, read_settings
+from vcl_provision.daemon.settings import USUAL_FILE, ModulesSettings, read_settings
 from vcl_provision.faces.lab.folder import LabFolder, present_lab
 from vcl_provision.model.faults import Refused
 from vcl_provision.store.database import Connection, Listener, listen
@@ -25,6 +25,7 @@ class Place:
     dsn: str
     said: str
     lab: LabFolder | None = None
+    modules: ModulesSettings = field(default_factory=ModulesSettings)
 
     @contextmanager
     def session(self) -> Generator[Connection]:
@@ -50,7 +51,8 @@ def find_place(*, dsn: str = "", conf: Path | None = None, environ: Mapping[str,
         return _from_file(conf, environ)
     lab = present_lab(environ)
     if lab and lab.settings.exists():
-        return Place(dsn=read_settings(lab.settings, environ={}).database.dsn, said=f"the lab in {lab.path}", lab=lab)
+        settings = read_settings(lab.settings, environ={})
+        return Place(dsn=settings.database.dsn, said=f"the lab in {lab.path}", lab=lab, modules=settings.modules)
     if USUAL_FILE.exists():
         return _from_file(USUAL_FILE, environ)
     raise NoPlace("there is no lab to speak to", "bring one up: vcl up, or vcl up --sim; or name a database: --dsn")
@@ -58,4 +60,4 @@ def find_place(*, dsn: str = "", conf: Path | None = None, environ: Mapping[str,
 
 def _from_file(conf: Path | None, environ: Mapping[str, str]) -> Place:
     settings = read_settings(conf, environ=environ)
-    return Place(dsn=settings.database.dsn, said=f"the database of {settings.source}")
+    return Place(dsn=settings.database.dsn, said=f"the database of {settings.source}", modules=settings.modules)

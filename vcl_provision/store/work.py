@@ -10,11 +10,12 @@ from uuid import UUID
 from psycopg.rows import dict_row
 
 from vcl_provision.model.faults import LeaseLost
-from vcl_provision.model.lab import Computer, ConnectMethod, ConnectPort, Revision, User, VmHost, VmProfile
+from vcl_provision.model.lab import Computer, ConnectMethod, ConnectPort, Revision, User
 from vcl_provision.model.reservation import Claim, Request, Reservation, Timings
 from vcl_provision.model.secret import Secret
 from vcl_provision.model.states import ComputerKind, ComputerState, RequestState
 from vcl_provision.store.database import Connection
+from vcl_provision.store.vm_hosts import vm_host_of
 
 SSH = (ConnectMethod(name="ssh", ports=(ConnectPort(protocol="tcp", port=22),)),)
 """How users get into machines whose image says nothing else."""
@@ -156,29 +157,11 @@ def _computer(row: dict[str, Any]) -> Computer:
         mac=row["mac"] or "",
         ram_mb=row["ram_mb"],
         cpus=row["cpus"],
-        host=None if row["host_id"] is None else _host(row),
+        host=None if row["host_id"] is None else vm_host_of(row),
         host_key=row["host_key"],
         loaded_revision_id=row["loaded_revision_id"],
         prepared=row["prepared"],
         tainted=row["tainted"],
-    )
-
-
-def _host(row: dict[str, Any]) -> VmHost:
-    return VmHost(
-        id=row["host_id"],
-        name=row["host"],
-        address=row["host_address"],
-        provisioning_module=row["host_module"],
-        profile=VmProfile(
-            name=row["profile"],
-            repository_path=row["repository_path"],
-            datastore_path=row["datastore_path"],
-            vm_path=row["vm_path"],
-            network=row["network"],
-            overrides=row["overrides"],
-            credentials=row["credentials"],
-        ),
     )
 
 

@@ -10,8 +10,9 @@ computer and marked in its metadata.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from vcl_provision.drivers import (
@@ -23,6 +24,7 @@ from vcl_provision.drivers import (
     Inventory,
     LocalHost,
     LocalLab,
+    Masters,
     Metrics,
     NodeStatus,
     Power,
@@ -32,18 +34,19 @@ from vcl_provision.drivers import (
     Revision,
     Snapshots,
     Step,
+    StoredMaster,
     TimedOut,
     Transient,
     VmHost,
 )
 
-from . import capturing, evidence, local_host, networks, slots, snapshots, volumes
+from . import capturing, evidence, local_host, networks, slots, snapshots, unneeded, volumes
 from .accelerator import kvm_works
 from .binding import libvirt
 from .connections import Hypervisor, is_local, uri_of
 from .hardware import Hardware, hardware_of
-from .making import Order, make
-from .masters import Datastore, LocalDatastore, RemoteDatastore, master_of
+from .making import Order, define
+from .masters import datastore_of, kept_there, master_of
 
 _ANSWERS, _BOOTS = 10.0, 60.0
 """Seconds to answer: for a machine that was up before, and for one that may still be booting."""
@@ -67,7 +70,7 @@ class Options:
             raise ValueError(f"capture_compression {self.capture_compression!r} is none of zstd, zlib")
 
 
-class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Metrics, Snapshots):
+class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Masters, Metrics, Snapshots):
     """Drives libvirt through its own API."""
 
     Options = Options
@@ -86,13 +89,13 @@ class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Metrics, Sn
             master = master_of(self.task, revision, host)
         except Refused:
             return False
-        with self._datastore(host) as datastore:
+        with datastore_of(host, self._connected) as datastore:
             return datastore.holds(master)
 
     def retrieve_image(self, revision: Revision, host: VmHost | None) -> None:
         host = _given(host)
         master = master_of(self.task, revision, host)
-        with self._datastore(host) as datastore:
+        with datastore_of(host, self._connected) as datastore:
             if not datastore.holds(master):
                 datastore.put(self.task, host, master)
 
@@ -116,8 +119,11 @@ class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Metrics, Sn
         )
         name, vm_path = computer.name, host.profile.vm_path
         self.task.record("remove", uri=uri_of(host), vm_path=vm_path, name=name, owner=self.task.owner)
-        with self._connected(host) as connection:
-            make(connection, self.task, order, autostart=self.options.autostart)
+        with self._connected(host) as connection, datastore_of(host, self._connected) as datastore:
+            with kept_there(self.task, host, order.master, datastore):
+                domain = define(connection, self.task, order, autostart=self.options.autostart)
+            self.task.say(Step.STARTVM)
+            domain.create()
         self.task.say(Step.BOOTING)
         self.task.reach(computer, alive=lambda: self._alive(computer, host))
         self.task.say(Step.MACHINEBOOTED)
@@ -160,6 +166,16 @@ class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Metrics, Sn
     def inventory(self, host: VmHost) -> Sequence[Found]:
         with self._connected(host) as connection:
             return [*slots.listed(connection), *volumes.listed(connection, host.profile.vm_path)]
+
+    def masters(self, host: VmHost) -> Sequence[StoredMaster]:
+        with self._connected(host) as connection:
+            return unneeded.lying(connection, host)
+
+    def remove_masters(
+        self, host: VmHost, named: Callable[[], Collection[str]], before: datetime
+    ) -> Sequence[StoredMaster]:
+        with self._connected(host) as connection:
+            return unneeded.remove(connection, self.task, host, named, before)
 
     def metrics(self, computer: Computer) -> Reading:
         with self._slot(computer) as (_, domain):
@@ -223,14 +239,6 @@ class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Metrics, Sn
         """The machine in the computer's slot. Raises Refused if there is none of ours."""
         with self._connected(_host_of(computer)) as connection:
             yield connection, slots.needed_domain(connection, computer.name, self.task.owner)
-
-    @contextlib.contextmanager
-    def _datastore(self, host: VmHost) -> Generator[Datastore]:
-        if is_local(host.address):
-            yield LocalDatastore()
-            return
-        with self._connected(host) as connection:
-            yield RemoteDatastore(connection)
 
     def _accelerator(self, host: VmHost, hardware: Hardware) -> str:
         word = hardware.accelerator or self.options.accelerator

@@ -38,8 +38,8 @@ class Order:
     accelerator: str
 
 
-def make(connection: libvirt.virConnect, task: Task, order: Order, *, autostart: bool) -> libvirt.virDomain:
-    """Makes and starts it in an empty slot. Cut off anywhere, what was made is found by its name and owner tag."""
+def define(connection: libvirt.virConnect, task: Task, order: Order, *, autostart: bool) -> libvirt.virDomain:
+    """Makes it in an empty slot. Cut off anywhere, what was made is found by its name and owner tag."""
     pool = volumes.pool_at(connection, order.host.profile.vm_path)
     task.say(Step.TRANSFERVM)
     disks = _disks(pool, task.owner, order.master)
@@ -53,8 +53,6 @@ def make(connection: libvirt.virConnect, task: Task, order: Order, *, autostart:
     description = describe(_machine(task.owner, order, disks=disks, carried=carried, console=console, mac=mac))
     domain = connection.defineXML(description)
     domain.setAutostart(int(autostart))
-    task.say(Step.STARTVM)
-    domain.create()
     return domain
 
 

@@ -6,8 +6,10 @@ it has its length: here because it gets its name then, on another machine becaus
 
 from __future__ import annotations
 
+import contextlib
 import os.path
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -27,7 +29,7 @@ from vcl_provision.drivers import (
 )
 
 from .binding import libvirt, numbers
-from .connections import found
+from .connections import found, is_local
 from .volumes import CHUNK, existing_pool, finished, make_empty, pool_at, remove_file, require_room, room_for, send
 
 _LONG = 1 << 30
@@ -72,6 +74,16 @@ def told(task: Task) -> Progress:
     return hear
 
 
+def gate_of(host: VmHost) -> str:
+    """The lock held together by loads that rely on masters, alone by who removes some."""
+    return f"masters {host.name}"
+
+
+def lock_of(host: VmHost, sha256: str) -> str:
+    """The lock of whoever writes or removes a content; not per image: two that share one would write at once."""
+    return f"master {host.name} {sha256}"
+
+
 class Datastore(Protocol):
     """Where masters lie."""
 
@@ -109,12 +121,34 @@ class RemoteDatastore:
         pool = pool_at(self._connection, master.folder)
         require_room(pool, sum(blob.bytes for blob in master.descriptor.blobs if length_of(pool, blob) < 0))
         for blob in master.descriptor.blobs:
-            # not per image: two images that share a content would write it at the same time
-            with task.locks.hold(f"master {host.name} {blob.sha256}", patience=task.patience):
+            with task.locks.hold(lock_of(host, blob.sha256), patience=task.patience):
                 if length_of(pool, blob) != blob.bytes:  # not brought by somebody else meanwhile
                     sink = VolumeSink(self._connection, pool, blob)
                     with room_for(pool, blob.bytes):
                         master.repository.send(blob, sink, patience=task.patience, progress=told(task))
+
+
+@contextlib.contextmanager
+def datastore_of(
+    host: VmHost, connected: Callable[[VmHost], AbstractContextManager[libvirt.virConnect]]
+) -> Generator[Datastore]:
+    """The one of a VM host; `connected` is asked only where files are another machine's."""
+    if is_local(host.address):
+        yield LocalDatastore()
+        return
+    with connected(host) as connection:
+        yield RemoteDatastore(connection)
+
+
+@contextlib.contextmanager
+def kept_there(task: Task, host: VmHost, master: Master, datastore: Datastore) -> Generator[None]:
+    """All of it is there, and stays until the work inside has made what shows that it is needed."""
+    while True:
+        with task.locks.together(gate_of(host), patience=task.patience):
+            if datastore.holds(master):
+                yield
+                return
+        datastore.put(task, host, master)  # it was removed since it was brought
 
 
 class VolumeSink(Sink):

@@ -111,15 +111,25 @@ class FileLocks:
 
     @contextmanager
     def hold(self, name: str, *, patience: Patience) -> Generator[None]:
+        with self._locked(name, fcntl.LOCK_EX, patience):
+            yield
+
+    @contextmanager
+    def together(self, name: str, *, patience: Patience) -> Generator[None]:
+        with self._locked(name, fcntl.LOCK_SH, patience):
+            yield
+
+    @contextmanager
+    def _locked(self, name: str, kind: int, patience: Patience) -> Generator[None]:
         file = self._folder / f"{sha256(name.encode()).hexdigest()[:24]}.lock"
         with file.open("w") as lock:
-            patience.until(lambda: _taken(lock.fileno()), f"the lock {name!r}", every=0.02)
+            patience.until(lambda: _taken(lock.fileno(), kind), f"the lock {name!r}", every=0.02)
             yield
 
 
-def _taken(descriptor: int) -> bool:
+def _taken(descriptor: int, kind: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

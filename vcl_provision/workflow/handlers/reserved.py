@@ -11,6 +11,7 @@ from vcl_provision.workflow.handlers.access import counts_as_connected, is_in, l
 from vcl_provision.workflow.outcome import Again, Done, Noted, Outcome
 from vcl_provision.workflow.work import Work
 
+
 def handle(work: Work) -> Outcome:
     if work.now >= work.request.end_time:
         return Done(event=Event.ENDED)
