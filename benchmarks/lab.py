@@ -53,8 +53,10 @@ class BenchLab:
 
 
 @contextlib.contextmanager
-def a_bench_lab(*, computers: int, sim: str = 'users_come = "0"', work: str = "") -> Generator[BenchLab]:
-    """Up, with the daemon started; all of it gone afterwards. `sim` and `work`: lines of these tables of vcld.toml."""
+def a_bench_lab(
+    *, computers: int, sim: str = 'users_come = "0"', work: str = "", database: str = ""
+) -> Generator[BenchLab]:
+    """Up, with the daemon started; all of it gone afterwards. The last three: lines of these tables of vcld.toml."""
     with a_database() as (folder, server):
         dsn = make_conninfo(server, options="-c search_path=vcl", application_name="bench")
         with psycopg.connect(dsn, autocommit=True) as conn:
@@ -62,7 +64,7 @@ def a_bench_lab(*, computers: int, sim: str = 'users_come = "0"', work: str = ""
             conn.execute("SET search_path = vcl")
             a_lab(conn, computers=computers)
             sections = f'[work]\n{work}\n[modules.sim]\npath = "{folder}/world.sqlite"\n{sim}\n'
-            with a_daemon(folder, server, sections) as daemon:
+            with a_daemon(folder, server, sections, database) as daemon:
                 postmaster = psutil.Process(conn.info.backend_pid).ppid()
                 meter = Meter(daemon=daemon.pid, postmaster=postmaster)
                 lab = BenchLab(dsn=dsn, conn=conn, meter=meter, folder=folder)
@@ -84,11 +86,11 @@ def a_database() -> Generator[tuple[Path, str]]:
 
 
 @contextlib.contextmanager
-def a_daemon(folder: Path, dsn: str, sections: str) -> Generator[subprocess.Popen[bytes]]:
+def a_daemon(folder: Path, dsn: str, sections: str, database: str = "") -> Generator[subprocess.Popen[bytes]]:
     """The real vcld; `sections` are those of its settings that differ. What it could not do is shown at the end."""
     conf, log = folder / "vcld.toml", folder / "vcld.log"
     conf.write_text(
-        f'[node]\nname = "bench"\n[database]\ndsn = {json.dumps(dsn)}\n[ssh]\nkey = "{folder}/id"\n{sections}\n'
+        f'[node]\nname = "bench"\n[database]\ndsn = {json.dumps(dsn)}\n{database}\n[ssh]\nkey = "{folder}/id"\n{sections}\n'
     )
     argv = [sys.executable, "-m", "vcl_provision.faces.vcld", "--conf", str(conf)]
     with log.open("wb") as out:

@@ -91,6 +91,9 @@ def test_an_extension_reaches_a_load_that_is_on_its_way(lab: DaemonLab) -> None:
 def test_one_that_hangs_in_use_is_taken_back_as_well(lab: DaemonLab) -> None:
     request = lab.reserve()
     lab.until_state(request, "inuse")
+    because = "SELECT waiting_because FROM reservation WHERE request_id = %s"
+    lab.until(lambda: lab.one(because, request) == "in use", "its first turn to be over")
+    lab.conn.execute("UPDATE reservation SET last_seen_at = last_seen_at - interval '1 minute'")
     fault = script(lab.world, "guest.is_connected", Kind.HANG, times=0)
     lab.conn.execute("UPDATE request SET end_time = end_time + interval '1 hour' WHERE id = %s", [request])
     lab.until(lambda: fired(lab.world, fault), "the look whether its user is in to hang")

@@ -25,8 +25,8 @@ from vcl_provision.store.database import Database
 from vcl_provision.store.locks import LabLocks
 from vcl_provision.store.vm_hosts import contents_counted_on, vm_hosts
 
-CONNECTIONS = 8
-"""To the database: half of them for locks, of which two are held at a time."""
+CONNECTIONS = 2
+"""To the database, beside the one of the locks: hosts are asked one after the other."""
 
 
 @dataclass(frozen=True, kw_only=True)
