@@ -86,7 +86,7 @@ def bare_boot(image: str, *, accelerator: str) -> float:
     )
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vcl-bench-")))
-        hardware = {"accelerator": "tcg"} if accelerator == "tcg" else {"accelerator": "kvm", "cpu": "host"}
+        hardware = {} if accelerator == "tcg" else {"accelerator": "kvm", "cpu": "host"}
         guest = stack.enter_context(BareGuest(built_image(image), folder, told, management, **hardware))
         guest.prepare()
         began = time.monotonic()

@@ -4,3 +4,5 @@ from __future__ import annotations
 
 CPU = "max"
 """In QEMU's own words. A unit test holds it against the module."""
+EMULATED = "tcg,tb-size=64"
+"""The accelerator of those guests, with as much room for translated code as the module gives: a unit test holds it too."""

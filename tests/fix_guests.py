@@ -15,7 +15,7 @@ from typing import Self
 
 import paramiko
 import pytest
-from a_cpu import CPU
+from a_cpu import CPU, EMULATED
 
 from vcl_provision.channels.keys import KeyPair
 from vcl_provision.channels.patience import Patience
@@ -92,7 +92,7 @@ class BareGuest:
         management: KeyPair,
         *,
         carriers: Sequence[str] = (),
-        accelerator: str = "tcg",
+        accelerator: str = EMULATED,
         cpu: str = CPU,
     ) -> None:
         self._carriers = carriers

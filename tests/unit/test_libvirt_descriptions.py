@@ -7,7 +7,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from a_cpu import CPU
+from a_cpu import CPU, EMULATED
 from fix_libvirt import libvirt_module
 
 from vcl_provision.model.faults import Refused
@@ -86,6 +86,12 @@ def test_the_accelerator_decides_domain_type_and_cpu(accelerator: str, kind: str
 def test_an_emulated_cpu_is_qemus_maximum_as_in_bare_boots() -> None:
     assert (attributes(described(), "cpu"), CPU) == ({"mode": "maximum"}, "max")
     assert attributes(described(accelerator="kvm"), "cpu") == {"mode": "host-model"}
+
+
+def test_an_emulated_machine_keeps_little_translated_code_for_a_restart_looks_through_it() -> None:
+    assert described().findtext("features/tcg/tb-cache") == EMULATED.rpartition("=")[2] == "64"
+    assert attributes(described(), "features/tcg/tb-cache") == {"unit": "MiB"}
+    assert described(accelerator="kvm").find("features/tcg") is None
 
 
 def test_a_bridge_is_named_as_one() -> None:
