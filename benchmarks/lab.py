@@ -90,7 +90,8 @@ def a_daemon(folder: Path, dsn: str, sections: str, database: str = "") -> Gener
     """The real vcld; `sections` are those of its settings that differ. What it could not do is shown at the end."""
     conf, log = folder / "vcld.toml", folder / "vcld.log"
     conf.write_text(
-        f'[node]\nname = "bench"\n[database]\ndsn = {json.dumps(dsn)}\n{database}\n[ssh]\nkey = "{folder}/id"\n{sections}\n'
+        f'[node]\nname = "bench"\n[database]\ndsn = {json.dumps(dsn)}\n{database}\n'
+        f'[ssh]\nkey = "{folder}/id"\n{sections}\n'
     )
     argv = [sys.executable, "-m", "vcl_provision.faces.vcld", "--conf", str(conf)]
     with log.open("wb") as out:

@@ -5,4 +5,4 @@ from __future__ import annotations
 CPU = "max"
 """In QEMU's own words. A unit test holds it against the module."""
 EMULATED = "tcg,tb-size=64"
-"""The accelerator of those guests, with as much room for translated code as the module gives: a unit test holds it too."""
+"""The accelerator of those guests, with room for translated code as the module gives it: held by a unit test too."""

@@ -65,9 +65,9 @@ class Carried:
 
 
 TRANSLATED_MIB = 64
-"""What an emulated machine keeps of the code that it translated. QEMU's own limit is 1 GiB, and with that much a restart
-is slow, now and then by minutes: the new kernel is unpacked over pages of which much translated code is kept, and each
-word that is written there looks through all of it (seen with QEMU 7.2: 7 to 14 s and more, where this takes 6.5)."""
+"""What an emulated machine keeps of the code that it translated. QEMU's own limit is 1 GiB; with so much a restart
+is slow, now and then by minutes: the new kernel is unpacked over pages of which much translated code is kept, and at
+each word written there all of it is looked through (seen with QEMU 7.2: 7 to 14 s and more, where this takes 6.5)."""
 
 
 @dataclass(frozen=True, kw_only=True)
