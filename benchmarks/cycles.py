@@ -18,8 +18,8 @@ CYCLES = 3000
 AT_ONCE = 300
 WORK = "workers = 24\nper_host = 400"
 DATABASE = "pool = 26"
-"""As for a lab whose machines take no time: a worker waits for nothing but processor and database, and one that waited for a
-connection too would cost switches of threads. Some have to be at PostgreSQL's disk while others work."""
+"""As for a lab whose machines take no time: a worker waits for nothing but processor and database, and one that had to
+wait for a connection too would cost switches of threads. Some are at PostgreSQL's disk while others work."""
 SECONDS = 600.0
 
 ASK = "INSERT INTO request (user_id, image_id, remote_address) VALUES (1, 1, '192.0.2.7')"
