@@ -171,7 +171,7 @@ class VolumeSink(Sink):
             while chunk := stream.recv(CHUNK):
                 yield chunk
 
-    def append(self, chunk: bytes) -> None:
+    def append(self, chunk: memoryview) -> None:
         content = self._held + chunk
         content, self._held = content[:-1], content[-1:]
         if self._stream is None:

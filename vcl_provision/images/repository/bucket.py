@@ -99,7 +99,7 @@ class Pieces:
                 while chunk := file.read(CHUNK):
                     yield chunk
 
-    def append(self, chunk: bytes) -> None:
+    def append(self, chunk: memoryview) -> None:
         self._rest += chunk
         while len(self._rest) >= self._size:
             self._send(bytes(self._rest[: self._size]))

@@ -10,7 +10,6 @@ from vcl_provision.channels.patience import Patience
 from vcl_provision.images.repository import layout
 from vcl_provision.images.repository.descriptor import Blob, ImageDescriptor
 from vcl_provision.images.repository.garbage import delete
-from vcl_provision.images.repository.place import CHUNK
 from vcl_provision.images.repository.store import Repository
 from vcl_provision.images.repository.transfer import Meter, Progress, unheard
 
@@ -57,9 +56,8 @@ def _fault(repository: Repository, blob: Blob, meter: Meter, patience: Patience)
     if entry.bytes != blob.bytes:
         return f"has {entry.bytes} bytes instead of {blob.bytes}"
     own = hashlib.sha256()
-    with repository.place.errors(), repository.open(blob) as file:
-        while chunk := file.read(CHUNK):
-            patience.check()
-            own.update(chunk)
-            meter.add(len(chunk))
+    for chunk in repository.chunks(blob):
+        patience.check()
+        own.update(chunk)
+        meter.add(len(chunk))
     return "" if own.hexdigest() == blob.sha256 else "is damaged: its checksum differs"

@@ -7,7 +7,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from pathlib import Path
-from typing import BinaryIO, Self, cast
+from typing import cast
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -17,7 +17,7 @@ from vcl_provision.images.repository.descriptor import Blob
 from vcl_provision.images.repository.folder import FolderPlace
 from vcl_provision.images.repository.place import CHUNK
 from vcl_provision.images.repository.space import require_room
-from vcl_provision.images.repository.transfer import Meter, Progress, Target, put, unheard
+from vcl_provision.images.repository.transfer import Content, Meter, Progress, Target, put, unheard
 from vcl_provision.model.faults import Refused, Transient
 
 ANSWERS = 30.0
@@ -60,12 +60,12 @@ class WebSource:
             raise Refused(f"{self.url} does not say its length", "get it by hand, and add it from a file")
         return int(length)
 
-    def open(self, offset: int) -> BinaryIO:
+    def open(self, offset: int) -> Content:
         with self.errors():
             answer = self._asked("GET", {"Range": f"bytes={offset}-"} if offset else {})
             if offset and answer.status != 206:  # it knows no ranges: what is here already passes by once more
                 _skip(answer, offset)
-            return cast("BinaryIO", _Body(answer))
+            return _Body(answer)
 
     @contextlib.contextmanager
     def errors(self) -> Generator[None]:
@@ -91,17 +91,14 @@ class _Body:
     def __init__(self, answer: HTTPResponse) -> None:
         self._answer = answer
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._answer.close()
-
-    def read(self, size: int) -> bytes:
-        chunk = self._answer.read(size)
-        if not chunk and self._answer.length:
+    def readinto(self, room: memoryview) -> int:
+        count = self._answer.readinto(room)
+        if not count and self._answer.length:
             raise IncompleteRead(b"", self._answer.length)
-        return chunk
+        return count
+
+    def close(self) -> None:
+        self._answer.close()
 
 
 def _skip(answer: HTTPResponse, count: int) -> None:

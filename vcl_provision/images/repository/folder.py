@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -15,6 +16,9 @@ from vcl_provision.images.repository.place import FileSystem, PartialFile, Place
 from vcl_provision.images.repository.space import free_bytes
 
 _ZEROS = bytes(64 << 10)
+
+FLUSH = 16 << 20
+"""Bytes after which they are flushed, in a thread beside."""
 
 
 class FolderPlace(Place):
@@ -59,22 +63,41 @@ class FolderPlace(Place):
 
 
 class _FlushedFile(PartialFile):
-    """Zeros of a block or more become a hole: they take no room and no time of the disk."""
+    """Zeros of a block or more become a hole: they take no room and no time of the disk.
 
-    def append(self, chunk: bytes) -> None:
-        holes = [chunk.startswith(_ZEROS, begin) for begin in range(0, len(chunk), len(_ZEROS))]
-        if not any(holes):
-            super().append(chunk)
-            return
-        file, begin = self._open(), 0
-        for is_hole, blocks in groupby(holes):
-            end = min(len(chunk), begin + len(list(blocks)) * len(_ZEROS))
+    What is written goes to the disk while more of it comes: all of it in the end would be waited for.
+    """
+
+    def __init__(self, place: Place, path: str, partial: str) -> None:
+        super().__init__(place, path, partial)
+        self._flushing = ThreadPoolExecutor(1, thread_name_prefix="flush")
+        self._flushed: Future[None] | None = None
+        self._unflushed = 0
+
+    def append(self, chunk: memoryview) -> None:
+        file = self._open()
+        for is_hole, blocks in groupby(range(0, len(chunk), len(_ZEROS)), lambda begin: _is_hole(chunk, begin)):
+            begins = list(blocks)
+            begin, end = begins[0], min(len(chunk), begins[-1] + len(_ZEROS))
             if is_hole:
                 file.flush()
                 os.ftruncate(file.fileno(), os.fstat(file.fileno()).st_size + end - begin)
             else:
                 file.write(chunk[begin:end])
-            begin = end
+                self._flush_behind(file, end - begin)
+
+    def _flush_behind(self, file: BinaryIO, count: int) -> None:
+        self._unflushed += count
+        if self._unflushed < FLUSH or not (self._flushed is None or self._flushed.done()):
+            return
+        if self._flushed:
+            self._flushed.result()
+        self._unflushed = 0
+        self._flushed = self._flushing.submit(os.fdatasync, file.fileno())
+
+    def leave(self) -> None:
+        self._flushing.shutdown()  # before the file is closed
+        super().leave()
 
     def finish(self) -> None:
         super().finish()
@@ -83,8 +106,15 @@ class _FlushedFile(PartialFile):
         flush_folder(path.parent)
 
     def _settle(self, file: BinaryIO) -> None:
+        if self._flushed:
+            self._flushed.result()  # an error of the disk is told once, to whoever asked it
         file.flush()
         os.fsync(file.fileno())
+
+
+def _is_hole(chunk: memoryview, begin: int) -> bool:
+    """Whether the block that begins there is all zeros; most are told by their first byte."""
+    return not chunk[begin] and chunk[begin : begin + len(_ZEROS)].tobytes() == _ZEROS
 
 
 def flush_folder(folder: Path) -> None:

@@ -155,5 +155,10 @@ class _ReadAhead:
             self._file.prefetch(None, AHEAD)
         return self._file.read(size if size >= 0 else None)
 
+    def readinto(self, room: memoryview) -> int:
+        chunk = self.read(len(room))
+        room[: len(chunk)] = chunk
+        return len(chunk)
+
     def close(self) -> None:
         self._file.close()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
 from vcl_provision.channels.patience import Patience
 from vcl_provision.images.repository import layout
@@ -26,6 +25,7 @@ from vcl_provision.images.repository.transfer import (
     Progress,
     Source,
     Target,
+    chunks,
     fill,
     unheard,
 )
@@ -139,9 +139,9 @@ class Repository:
         """Writes a content, verified, to a sink that only the caller writes to: on a host whose files are not here."""
         fill(self._source(blob), sink, blob, Meter(blob.bytes, progress), patience)
 
-    def open(self, blob: Blob, offset: int = 0) -> BinaryIO:
-        """A content, to be read from there on; not verified. Raises Refused if it is not there."""
-        return self._source(blob).open(offset)
+    def chunks(self, blob: Blob) -> Iterator[memoryview]:
+        """A content, not verified; a chunk is good until the next. Raises Refused if it is missing."""
+        return chunks(self._source(blob), 0, blob.bytes)
 
     def path_of(self, blob: Blob) -> Path | None:
         """The file of a content, if the repository is a folder of this machine; only to be read."""

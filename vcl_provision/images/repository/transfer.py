@@ -9,8 +9,9 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
-from typing import BinaryIO, Protocol, Self
+from typing import Protocol, Self, cast
 
 from vcl_provision.channels.patience import Patience
 from vcl_provision.images.repository.descriptor import Blob
@@ -43,7 +44,10 @@ class Meter:
 
 
 class Sum:
-    """SHA-256 in a thread of its own: beside a copy it costs a second core and no time."""
+    """SHA-256 in a thread of its own: beside a copy it costs a second core and no time.
+
+    What was added may be overwritten once the next has been.
+    """
 
     def __init__(self) -> None:
         self._sum = hashlib.sha256()
@@ -56,7 +60,7 @@ class Sum:
     def __exit__(self, *exc: object) -> None:
         self._thread.shutdown()
 
-    def add(self, chunk: bytes) -> None:
+    def add(self, chunk: bytes | memoryview) -> None:
         if self._last:
             self._last.result()  # no more than one chunk ahead
         self._last = self._thread.submit(self._sum.update, chunk)
@@ -67,10 +71,18 @@ class Sum:
         return self._sum.hexdigest()
 
 
+class Content(Protocol):
+    """What a source was opened for: read to its end, then closed."""
+
+    def readinto(self, room: memoryview, /) -> int: ...
+
+    def close(self) -> None: ...
+
+
 class Source(Protocol):
     """Where a content comes from: opened to be read from an offset on; its string names it to people."""
 
-    def open(self, offset: int) -> BinaryIO: ...
+    def open(self, offset: int) -> Content: ...
 
     def errors(self) -> contextlib.AbstractContextManager[None]:
         """Says what errors in reading mean."""
@@ -87,9 +99,9 @@ class PlaceSource:
     def __str__(self) -> str:
         return f"{self.path} of {self.place}"
 
-    def open(self, offset: int) -> BinaryIO:
+    def open(self, offset: int) -> Content:
         try:
-            return self.place.open(self.path, offset)
+            return cast("Content", self.place.open(self.path, offset))
         except FileNotFoundError as no:
             raise Refused(f"{self} is missing", "get the image again from where it came from") from no
 
@@ -106,7 +118,7 @@ class FileSource:
     def __str__(self) -> str:
         return str(self.file)
 
-    def open(self, offset: int) -> BinaryIO:
+    def open(self, offset: int) -> Content:
         with self.errors():
             file = self.file.open("rb")
             file.seek(offset)
@@ -182,7 +194,7 @@ def _filled(source: Source, sink: Sink, blob: Blob, meter: Meter, patience: Pati
             own.add(chunk)
         meter.add(begun)
         done = begun
-        for chunk in _chunks(source, begun, blob.bytes):
+        for chunk in chunks(source, begun, blob.bytes):
             _check(patience, source)
             own.add(chunk)
             sink.append(chunk)
@@ -198,14 +210,19 @@ def _filled(source: Source, sink: Sink, blob: Blob, meter: Meter, patience: Pati
     raise Refused(f"{source} is damaged: its checksum differs", "get it again from where it came from")
 
 
-def _chunks(source: Source, begin: int, end: int) -> Iterator[bytes]:
-    """The source's bytes; errors in reading are the source's, not the sink's."""
+def chunks(source: Source, begin: int, end: int) -> Iterator[memoryview]:
+    """The source's bytes, of which a chunk is overwritten once the next but one is asked for.
+
+    Two rooms take turns: a new one for each chunk would have to be emptied by the kernel, which takes longer than the
+    copying. Errors in reading are the source's, not the sink's.
+    """
     if begin == end:
         return
-    with source.errors(), source.open(begin) as file:
-        while begin < end and (chunk := file.read(min(CHUNK, end - begin))):
-            begin += len(chunk)
-            yield chunk
+    rooms = cycle([memoryview(bytearray(CHUNK)) for _ in range(2)])
+    with source.errors(), contextlib.closing(source.open(begin)) as file:
+        while begin < end and (count := file.readinto(room := next(rooms)[: end - begin])):
+            begin += count
+            yield room[:count]
 
 
 def _check(patience: Patience, source: Source) -> None:
