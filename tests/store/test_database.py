@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -16,8 +17,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from vcl_provision.channels.patience import Patience
 from vcl_provision.model.faults import TimedOut
 from vcl_provision.store import nodes
-from vcl_provision.store.database import Connection, Database, DatabaseAway
+from vcl_provision.store.database import Connection, Database, DatabaseAway, listen
 from vcl_provision.store.locks import LabLocks
+from vcl_provision.store.timestamps import BEGIN, END
 
 
 def count_users(conn: Connection) -> int:
@@ -57,6 +59,26 @@ def test_a_transaction_is_all_or_nothing(database: Database) -> None:
 def test_names_without_schema_are_the_labs(database: Database) -> None:
     with database.session() as conn:
         assert conn.execute("SELECT current_schema()").fetchall() == [("vcl",)]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("2026-11-28 07:30:15.08+00", datetime(2026, 11, 28, 7, 30, 15, 80_000, UTC)),
+        ("2026-11-28 07:30:15+05:30", datetime(2026, 11, 28, 2, 0, 15, tzinfo=UTC)),
+        ("infinity", END),
+        ("116106-05-14 23:32:08.624117+00", END),
+        ("-infinity", BEGIN),
+        ("0044-03-15 12:00:00+00 BC", BEGIN),
+    ],
+)
+def test_moments_of_any_year_can_be_read(dsn: str, database: Database, written: str, read: datetime) -> None:
+    for session in (database.session(), listen(dsn).connection):
+        with session as conn:
+            assert conn.execute("SELECT %s::text::timestamptz", [written]).fetchall() == [(read,)]
+            conn.execute("SET TimeZone = 'Pacific/Kiritimati'")
+            assert conn.execute("SELECT %s::text::timestamptz", [written]).fetchall() == [(read,)]
+    assert read.astimezone()
 
 
 def test_broken_connections_are_replaced(database: Database, conn: Connection) -> None:

@@ -12,6 +12,8 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
+from vcl_provision.store.timestamps import read_moments
+
 Connection = psycopg.Connection[TupleRow]
 
 PATIENCE = 10.0
@@ -22,6 +24,7 @@ KEEPALIVE: dict[str, Any] = {"keepalives_idle": 10, "keepalives_interval": 5, "k
 
 SESSION: dict[str, str] = {
     "search_path": "vcl",
+    "datestyle": "ISO",  # the one that moments are read in, whatever the server's own is
     "plan_cache_mode": "force_generic_plan",  # all our questions are by key: planning took longer than answering
     "idle_in_transaction_session_timeout": "10s",  # a node that hangs lets go of what it has locked
     **{f"tcp_{name}": str(value) for name, value in KEEPALIVE.items()},
@@ -81,6 +84,7 @@ class Database:
         def prepare(conn: Connection) -> None:
             counts.connections += 1
             conn.cursor_factory = Counting
+            read_moments(conn)
 
         self._pool = ConnectionPool[Connection](
             self.dsn,
@@ -121,6 +125,7 @@ def listen(dsn: str, channels: Sequence[str] = ()) -> Listener:
     """One connection, without a pool, that hears these channels and can be asked. Raises DatabaseAway."""
     try:
         conn = psycopg.connect(dsn, **_settings())
+        read_moments(conn)
         for channel in channels:
             conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
     except psycopg.Error as away:
