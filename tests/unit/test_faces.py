@@ -19,9 +19,10 @@ from vcl_provision.faces.explaining import WHAT_TO_DO, explain
 from vcl_provision.faces.lab.folder import LabFolder, forget, present_lab, remember, usual_folder
 from vcl_provision.faces.lab.people import usual_user
 from vcl_provision.faces.output import moment, span
-from vcl_provision.faces.picture import Picture
+from vcl_provision.faces.picture import MARGIN, Picture
 from vcl_provision.faces.place import NoPlace, find_place
 from vcl_provision.faces.story import NoSuchRequest, Story
+from vcl_provision.faces.watch import Printed
 from vcl_provision.model.faults import Refused, SettingsError
 from vcl_provision.model.states import RequestState
 from vcl_provision.model.steps import Step
@@ -95,9 +96,56 @@ def test_the_picture_says_why_nothing_happens() -> None:
     assert "… waiting for vcld to take it up" in seen(Picture(untouched))
 
 
+@pytest.mark.parametrize("width", [40, 50, 60, 80, 100, 160])
+def test_the_picture_fits_where_it_is_drawn(width: int) -> None:
+    out = StringIO()
+    Console(file=out, width=width, force_terminal=True, color_system=None).print(Picture(STORY))
+    drawn = out.getvalue()
+    assert "2.0 s" in drawn
+    assert ("of about 16 s" in drawn) == (width >= 80)
+    steps = drawn[drawn.index("✓") :].splitlines()
+    assert max(len(line.rstrip()) for line in steps) <= width - MARGIN
+
+
+def test_on_paper_each_step_stands_once_with_its_seconds_and_before_the_state_that_it_led_to() -> None:
+    out = StringIO()
+    printed = Printed(Console(file=out, width=200))
+    printed.update(STORY, ended=False)
+    ready = LoadStep(reservation_id=21, step=Step.NODEREADY, at=ago(2), info="")
+    waits = replace(in_state(RequestState.NEW, waiting_because="the guest does not answer yet"), steps=BOOTING)
+    printed.update(waits, ended=False)
+    reserved = replace(in_state(RequestState.RESERVED), steps=[*BOOTING, ready])
+    printed.update(replace(reserved, status=replace(reserved.status, since=ago(1))), ended=True)
+    assert [line.split() for line in out.getvalue().splitlines()] == [
+        ["request", "17:", "debian12", "for", "alice", "on", "vm1", "·", "new"],
+        ["2.0", "s", "making", "the", "machine's", "disk"],
+        ["...", "the", "guest", "does", "not", "answer", "yet"],
+        ["6.0", "s", "waiting", "for", "the", "guest", "to", "boot"],
+        ["1.0", "s", "the", "machine", "is", "ready"],
+        ["request", "17:", "debian12", "for", "alice", "on", "vm1", "·", "reserved"],
+        ["...", "waiting", "for", "the", "user"],
+    ]
+
+
+def test_on_paper_machines_of_a_cluster_have_each_their_steps() -> None:
+    out = StringIO()
+    two = [MACHINE, replace(MACHINE, reservation_id=22, computer="vm2")]
+    steps = [step for own in (BOOTING, [replace(step, reservation_id=22) for step in BOOTING]) for step in own]
+    Printed(Console(file=out, width=200)).update(replace(STORY, machines=two, steps=steps), ended=False)
+    assert "vm1: making the machine's disk" in out.getvalue()
+    assert "vm2: making the machine's disk" in out.getvalue()
+
+
+def test_who_gave_a_request_back_is_not_told_any_more_what_it_waited_for() -> None:
+    given_back = in_state(RequestState.DELETED, waiting_because="the user has been away for 10 s")
+    out = StringIO()
+    Printed(Console(file=out, width=200)).update(given_back, ended=False)
+    assert "away" not in out.getvalue() + seen(Picture(given_back))
+
+
 def test_a_page_of_one_request_has_its_facts() -> None:
     page = seen(pages.story(STORY))
-    assert [word for word in ("10.0.0.5", "until", "new since") if word not in page] == []
+    assert [word for word in ("10.0.0.5", "until", "new for") if word not in page] == []
 
 
 def test_an_explanation_says_what_was_is_and_can_be() -> None:

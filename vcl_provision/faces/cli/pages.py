@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from vcl_provision.faces.explaining import Explanation
 from vcl_provision.faces.output import Columns, ago, moment, span, state
-from vcl_provision.faces.picture import Picture, headline
+from vcl_provision.faces.picture import MARGIN, Picture, headline
 from vcl_provision.faces.story import Story
 from vcl_provision.store.requests import Status
 
@@ -69,15 +68,15 @@ def explanation(told: Story, explained: Explanation) -> RenderableType:
 class _Body(Picture):
     """The steps without the headline."""
 
-    def __rich_console__(self, console: object, options: object) -> Iterator[RenderableType]:
-        yield from self.machines()
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from self.machines(options.max_width - MARGIN)
 
 
 def _facts(told: Story) -> Table:
     status = told.status
     facts = Table.grid(padding=(0, 2))
     facts.add_row("  from", f"{moment(status.start_time)} until {moment(status.end_time)}")
-    facts.add_row("  state", f"{status.state} since {ago(told.now - status.since)}")
+    facts.add_row("  state", f"{status.state} for {ago(told.now - status.since)}")
     for name, value in (
         ("doing", status.doing),
         ("address", status.address),
