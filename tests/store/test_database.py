@@ -15,9 +15,9 @@ from a_lab import a_lab
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from vcl_provision.channels.patience import Patience
-from vcl_provision.model.faults import TimedOut
+from vcl_provision.model.faults import Refused, TimedOut
 from vcl_provision.store import nodes
-from vcl_provision.store.database import Connection, Database, DatabaseAway, listen
+from vcl_provision.store.database import Connection, Database, DatabaseAway, listen, require_reachable
 from vcl_provision.store.locks import LabLocks
 from vcl_provision.store.timestamps import BEGIN, END
 
@@ -114,6 +114,22 @@ def test_a_database_that_is_not_there_is_away_in_one_line(dsn: str) -> None:
         pass
     assert "\n" not in str(caught.value)
     wrong.close()
+
+
+def test_who_waits_for_a_database_hears_why_it_does_not_answer(
+    caplog: pytest.LogCaptureFixture, database: Database
+) -> None:
+    require_reachable(database.dsn)
+    with pytest.raises(DatabaseAway, match="No such file or directory"):
+        require_reachable("host=/nowhere dbname=vcl", seconds=0)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("dsn", ["garbage", "nonsense=1", "postgresql://[nowhere"])
+def test_what_is_no_dsn_is_refused_at_once(dsn: str) -> None:
+    with pytest.raises(Refused, match="this is no DSN") as caught:
+        require_reachable(dsn)
+    assert caught.value.hint
 
 
 def test_of_several_hosts_the_one_that_answers_is_taken(dsn: str, tmp_path: Path) -> None:

@@ -12,22 +12,26 @@ import psycopg
 import pytest
 from rich.console import Console, RenderableType
 
+from vcl_provision.faces import journal
 from vcl_provision.faces.cli import pages
+from vcl_provision.faces.cli.listings import COMPUTERS
 from vcl_provision.faces.connecting import WayIn
-from vcl_provision.faces.errors import Exit, Failed, explained, run_clearly
+from vcl_provision.faces.errors import HINTS, Exit, Failed, explained, run_clearly
 from vcl_provision.faces.explaining import WHAT_TO_DO, explain
 from vcl_provision.faces.lab.folder import LabFolder, forget, present_lab, remember, usual_folder
 from vcl_provision.faces.lab.people import usual_user
-from vcl_provision.faces.output import moment, span
+from vcl_provision.faces.output import WHOLE, moment, span, table
 from vcl_provision.faces.picture import MARGIN, Picture
 from vcl_provision.faces.place import NoPlace, find_place
 from vcl_provision.faces.story import NoSuchRequest, Story
 from vcl_provision.faces.watch import Printed
 from vcl_provision.model.faults import Refused, SettingsError
+from vcl_provision.model.shipped import shipped
 from vcl_provision.model.states import RequestState
 from vcl_provision.model.steps import Step
 from vcl_provision.store.database import DatabaseAway
-from vcl_provision.store.requests import LoadStep, Machine, Status
+from vcl_provision.store.listings import ListedComputer
+from vcl_provision.store.requests import Entry, LoadStep, Machine, Status
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
@@ -232,6 +236,61 @@ def test_moments_are_said_as_short_as_the_day_allows() -> None:
     assert moment(noon + timedelta(days=30), beside=noon) == f"{noon + timedelta(days=30):%d %b} 12:00"
     assert span(noon, noon + timedelta(hours=2)).endswith("12:00-14:00")
     assert moment(None) == ""
+
+
+def test_within_a_day_the_end_is_said_by_its_hour() -> None:
+    late = (NOW - timedelta(days=30)).astimezone().replace(hour=23, minute=54)
+    assert span(late, late + timedelta(hours=1)) == f"{late:%d %b} 23:54-00:54"
+    assert span(late, late + timedelta(days=1)) == f"{late:%d %b} 23:54-{late + timedelta(days=1):%a} 23:54"
+
+
+ROW = ListedComputer(
+    name="computer-with-a-name",
+    state="available",
+    kind="virtualmachine",
+    module="sim",
+    host="host",
+    address="10.0.0.5",
+    ram_mb=1,
+    cpus=1,
+    holds="debian12-v1",
+    request_id=17,
+    user="alice",
+    next_at=None,
+)
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, WHOLE])
+def test_a_list_is_cut_nowhere(width: int) -> None:
+    out = StringIO()
+    Console(file=out, width=width, force_terminal=width != WHOLE, color_system=None).print(
+        table([ROW], COMPUTERS), crop=False
+    )
+    assert [word for word in (*COMPUTERS, ROW.name, "17 (alice)", "debian12-v1") if word not in out.getvalue()] == []
+    assert out.getvalue().count("\n") == 3
+
+
+ENTRY = Entry(id=1, at=NOW, request_id=17, computer="vm1", kind="state", said="new -> reserved", fields={})
+
+
+def test_the_journal_says_the_day_where_it_changes() -> None:
+    out = StringIO()
+    printed = journal.Printed(Console(file=out, width=200), as_json=False)
+    printed.update([replace(ENTRY, at=NOW - timedelta(days=2)), replace(ENTRY, at=NOW - timedelta(days=1))])
+    printed.update([replace(ENTRY, at=NOW - timedelta(days=1)), replace(ENTRY, at=datetime.now(UTC))])
+    moments = (NOW - timedelta(days=2), NOW - timedelta(days=1), datetime.now(UTC))
+    days = [f"{at.astimezone():%a %d %b %Y}" for at in moments]
+    assert [line for line in out.getvalue().splitlines() if "new -> reserved" not in line] == days
+
+
+@pytest.mark.parametrize("constraint", HINTS)
+def test_a_constraint_that_people_run_into_is_one_of_the_schema(constraint: str) -> None:
+    assert re.search(rf"CONSTRAINT {constraint}\s", shipped("schema.sql").read_text())
+
+
+def test_a_database_without_our_tables_says_how_they_come() -> None:
+    said = explained(psycopg.errors.UndefinedTable('relation "request" does not exist'))
+    assert (said.status, "vcl db migrate" in said.hint) == (Exit.NO_DATABASE, True)
 
 
 def test_the_place_is_looked_for_in_order(tmp_path: Path) -> None:

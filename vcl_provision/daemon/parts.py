@@ -25,7 +25,7 @@ from vcl_provision.drivers.loading import Modules
 from vcl_provision.drivers.task import NoPull, Pull
 from vcl_provision.model.states import RequestState
 from vcl_provision.store import migrate, nodes
-from vcl_provision.store.database import Database
+from vcl_provision.store.database import Database, require_reachable
 from vcl_provision.store.locks import LabLocks
 
 
@@ -71,8 +71,10 @@ class Parts:
 def build(settings: Settings) -> Parts:
     """Connects to the database and makes everything else.
 
-    Raises SettingsError, DatabaseAway if the database does not answer, Refused if it is not of this version.
+    Raises SettingsError, DatabaseAway if the database does not answer, Refused if it is not of this version or its DSN
+    is none.
     """
+    require_reachable(settings.database.dsn)
     database = Database(settings.database.dsn, max_size=settings.database.pool)
     scribe = Scribe(database)
     toolbox = _toolbox(settings, database, scribe)

@@ -38,6 +38,18 @@ EPILOG = (
 )
 
 
+AWAY = "is it running, and the one you mean (--dsn, VCL_DSN, [database] in vcld.toml)? vcl up starts a lab of your own"
+NO_SCHEMA = "it has no tables of vcl, or older ones: vcl db migrate brings them"
+NOT_THERE = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedColumn)
+HINTS = {
+    "user_name_is_one_that_a_system_takes": "a user's name is 1 to 32 of a-z, 0-9, _ and -, and begins with a-z or _",
+    "key_is_a_line_of_authorized_keys": "a key is a line as in authorized_keys: ssh-ed25519 AAAA... comment",
+    "remote_address_is_one_host": "give the address of one machine, without a prefix length",
+    "a_wished_computer_is_for_one_machine": "ask for one machine, or leave the computer out",
+}
+"""What to do about constraints that people run into, whose messages PostgreSQL writes."""
+
+
 class Failed(Exception):
     """Ends the command: `said` is its line, `hint` what to do, `status` the exit status."""
 
@@ -71,7 +83,7 @@ def explained(no: Exception) -> Failed:
     if isinstance(no, Failed):
         return no
     if isinstance(no, DatabaseAway):
-        return Failed(str(no), "is it running? `vcl up` starts a lab of your own", status=Exit.NO_DATABASE)
+        return Failed(str(no), AWAY, status=Exit.NO_DATABASE)
     if isinstance(no, ProvisionError):
         return Failed(no.said, no.hint, status=STATUS.get(type(no), Exit.REFUSED))
     if isinstance(no, psycopg.Error):
@@ -89,10 +101,13 @@ def _defect(no: Exception) -> Failed:
 
 def _from_database(no: psycopg.Error) -> Failed:
     said = no.diag.message_primary or str(no).strip() or type(no).__name__
+    if isinstance(no, NOT_THERE):
+        return Failed(said, NO_SCHEMA, status=Exit.NO_DATABASE)
     missing = isinstance(no, psycopg.errors.InvalidParameterValue)
     away = isinstance(no, psycopg.OperationalError) and not no.diag.sqlstate
     status = Exit.NOT_FOUND if missing else Exit.NO_DATABASE if away else Exit.REFUSED
-    return Failed(said, no.diag.message_hint or "", status=status)
+    hint = no.diag.message_hint or HINTS.get(no.diag.constraint_name or "", "")
+    return Failed(said, hint, status=status)
 
 
 def show_failure(failed: Failed, console: Console) -> None:

@@ -49,7 +49,8 @@ def down(
     lab = LabFolder(folder.absolute()) if folder else present_lab() or LabFolder(usual_folder())
     take_down(lab, purge=purge, stages=Stages(out))
     if not purge:
-        out.print(f"Nothing of it runs. {lab.path} keeps {megabytes(lab)} MB; vcl down --purge removes that too.")
+        kept = f"{lab.path} keeps {megabytes(lab)} MB; vcl down --purge removes that too."
+        out.print(f"Nothing of it runs. {kept}", soft_wrap=True)
 
 
 @app.command(rich_help_panel=PANEL, epilog="Examples: vcl demo;  vcl demo --sim")

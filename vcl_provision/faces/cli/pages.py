@@ -39,7 +39,10 @@ def what_next(told: Story) -> Text:
     if status.start_time > told.now:
         where = f" on {status.computer}" if status.computer else ""
         return Text(f"Request {status.id} is noted{where}: it starts at {moment(status.start_time)}.")
-    return Text(f"Request {status.id} is {status.state!r}. Watch it: vcl show {status.id} --watch")
+    if told.over:
+        return Text(f"Request {status.id} is over: it is {status.state}.")
+    made = f"Request {status.id} is made: {status.image} for {status.user}."
+    return Text(f"{made} Watch it: vcl show {status.id} --watch")
 
 
 def as_data(told: Story) -> dict[str, Any]:
