@@ -102,6 +102,13 @@ def test_a_reservation_lasts_longer_when_asked(vcl: Vcl) -> None:
     assert vcl.data("show", str(number))["request"]["end_time"] > before
 
 
+def test_sql_needs_no_psql_of_the_machine(vcl: Vcl, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    ask = "INSERT INTO request (user_id, image_id) VALUES (user_named('alice'), image_named('debian12')) RETURNING id"
+    number = int(vcl.says("db", "psql", "--", "-qtAc", ask))
+    assert number in [row["id"] for row in vcl.data("status")]
+
+
 @pytest.mark.parametrize(
     ("argv", "status", "said"),
     [

@@ -23,6 +23,7 @@ from vcl_provision.faces.lab.people import usual_user
 from vcl_provision.faces.output import WHOLE, moment, span, table
 from vcl_provision.faces.picture import MARGIN, Picture
 from vcl_provision.faces.place import NoPlace, find_place
+from vcl_provision.faces.sql_shell import call
 from vcl_provision.faces.story import NoSuchRequest, Story
 from vcl_provision.faces.watch import Printed
 from vcl_provision.model.faults import Refused, SettingsError
@@ -180,6 +181,14 @@ def test_a_machine_is_open_when_it_is_open_for_the_present_address() -> None:
     assert not replace(STORY, status=at).granted
     assert not replace(STORY, status=at, machines=[replace(MACHINE, granted_address="192.0.2.8")]).granted
     assert replace(STORY, status=at, machines=[replace(MACHINE, granted_address="192.0.2.7")]).granted
+
+
+def test_a_password_is_no_argument_of_psql() -> None:
+    argv, environ = call("postgresql://vcl:secret@db/lab", ["-l"], {"LANG": "C"})
+    assert "secret" not in " ".join(argv)
+    assert argv[-1] == "-l"
+    assert environ == {"LANG": "C", "PGPASSWORD": "secret"}
+    assert call("dbname=lab", [], {}) == (["-d", "dbname=lab"], {})
 
 
 def test_ssh_believes_the_machines_own_key_only_and_comes_from_where_it_is_said() -> None:

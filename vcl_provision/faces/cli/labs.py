@@ -75,7 +75,8 @@ The lab runs in {there.lab.path}: {len(there.computers)} computers on {there.hos
   vcl status            how all goes; vcl show N, vcl explain N, vcl log -f
   vcl end N             give it back
   vcl computers         what there is; vcl images
+  vcl db psql           the same in SQL, as README shows
   vcl down              stop it all
 
-The same in SQL, as README shows:  psql "{there.dsn}"
+Its database, for other programs:  {there.dsn}
 """
