@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from vcl_provision import __version__
-from vcl_provision.faces.cli import administration, building, builds, images, labs, listings, requests
+from vcl_provision.faces.cli.later import add
 from vcl_provision.faces.cli.options import Given
+from vcl_provision.faces.cli.parts import parts
 from vcl_provision.faces.errors import EPILOG, run_clearly
 from vcl_provision.faces.output import err
 
@@ -52,9 +53,8 @@ def before(
     ctx.obj = Given(dsn=dsn, conf=conf)
 
 
-for part in (labs.app, requests.app, listings.app, images.app, building.app, builds.app, administration.app):
-    app.registered_commands.extend(part.registered_commands)
-    app.registered_groups.extend(part.registered_groups)
+for part in parts():
+    add(app, part)
 
 
 def main() -> None:
