@@ -7,14 +7,18 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
 from a_lab import a_lab
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from vcl_provision.channels.patience import Patience
+from vcl_provision.daemon import parts
+from vcl_provision.daemon.settings import DatabaseSettings, Settings
 from vcl_provision.model.faults import Refused, TimedOut
 from vcl_provision.store import nodes
 from vcl_provision.store.database import Connection, Database, DatabaseAway, listen, require_reachable
@@ -122,6 +126,17 @@ def test_who_waits_for_a_database_hears_why_it_does_not_answer(
     require_reachable(database.dsn)
     with pytest.raises(DatabaseAway, match="No such file or directory"):
         require_reachable("host=/nowhere dbname=vcl", seconds=0)
+    assert not caplog.records
+
+
+def test_a_daemon_without_its_database_says_what_it_waits_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(parts, "require_reachable", partial(require_reachable, seconds=0))
+    settings = Settings(database=DatabaseSettings(dsn="host=/nowhere dbname=vcl"))
+    with structlog.testing.capture_logs() as logs, pytest.raises(DatabaseAway, match="No such file or directory"):
+        parts.build(settings)
+    assert [line["event"] for line in logs] == ["database.awaited"]
     assert not caplog.records
 
 
