@@ -14,8 +14,8 @@ from vcl_provision.faces.cli.parts import LISTED, parts
 
 ALL = list(parts())
 MODULES = {part.module for part in ALL}
-HEAVY = ("images.builder", "images.repository", "images.formats", "daemon.conductor", "drivers.loading", "faces.demo")
-"""What listing the commands needs least."""
+HEAVY = ("store", "images.builder", "images.repository", "images.formats", "daemon", "drivers", "faces.demo")
+"""What listing the commands needs not."""
 
 
 @pytest.mark.parametrize("part", ALL, ids=lambda part: part.name)

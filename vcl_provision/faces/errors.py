@@ -32,12 +32,6 @@ class Exit(IntEnum):
 
 STATUS: dict[type[Exception], Exit] = {NoSuchRequest: Exit.NOT_FOUND, NoPlace: Exit.NO_DATABASE}
 
-EPILOG = (
-    "Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no such thing, "
-    "4 no lab or database to speak to, 5 the reservation failed, 70 a defect."
-)
-
-
 AWAY = "is it running, and the one you mean (--dsn, VCL_DSN, [database] in vcld.toml)? vcl up starts a lab of your own"
 NO_SCHEMA = "it has no tables of vcl, or older ones: vcl db migrate brings them"
 NOT_THERE = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedColumn)
@@ -60,22 +54,33 @@ class Failed(Exception):
         self.status = status
 
 
+FORESEEN = (Failed, ProvisionError, SettingsError, NotAllowed, DatabaseAway, psycopg.Error)
+
+
 def run_clearly(program: Callable[[], object], console: Console) -> int:
-    """Calls the program, returns the exit status. What we or the database raise on purpose ends as line and hint."""
+    """Calls the program, returns the exit status."""
     try:
         program()
-    except KeyboardInterrupt:
-        return Exit.INTERRUPTED
-    except (Failed, ProvisionError, SettingsError, NotAllowed, DatabaseAway, psycopg.Error) as no:
-        failed = explained(no)
-        show_failure(failed, console)
-        return failed.status
-    except Exception as no:
-        if os.environ.get("VCL_TRACEBACK"):
-            raise
-        show_failure(_defect(no), console)
-        return Exit.DEFECT
+    except (KeyboardInterrupt, Exception) as no:  # noqa: BLE001 - shown, or raised again
+        return ended(no, console)
     return Exit.DONE
+
+
+def ended(no: BaseException, console: Console) -> int:
+    """The exit status of a program that ended so. What we or the database raise on purpose is shown as line and hint.
+
+    Raises what nobody foresaw, if VCL_TRACEBACK asks for it.
+    """
+    if isinstance(no, KeyboardInterrupt):
+        return Exit.INTERRUPTED
+    if isinstance(no, FORESEEN):
+        failed = explained(no)
+    elif os.environ.get("VCL_TRACEBACK"):
+        raise no
+    else:
+        failed = _defect(no)
+    show_failure(failed, console)
+    return failed.status
 
 
 def explained(no: Exception) -> Failed:
@@ -91,7 +96,7 @@ def explained(no: Exception) -> Failed:
     return Failed(str(no))
 
 
-def _defect(no: Exception) -> Failed:
+def _defect(no: BaseException) -> Failed:
     """What nobody foresaw: named with its place, since it is to be mended and not to be understood."""
     frame = traceback.extract_tb(no.__traceback__)[-1]
     where = f"{frame.filename}:{frame.lineno}"

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from vcl_provision.daemon.settings import read_settings
 from vcl_provision.drivers.loading import Listed, Modules
-from vcl_provision.faces.cli.options import Given, JsonOption, place_of
+from vcl_provision.faces.cli.given import Given
+from vcl_provision.faces.cli.options import JsonOption, place_of
 from vcl_provision.faces.errors import Exit
 from vcl_provision.faces.output import Columns, err, out, print_json, show, state
 from vcl_provision.faces.sql_shell import become_psql
