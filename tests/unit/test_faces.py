@@ -243,6 +243,7 @@ def test_moments_are_said_as_short_as_the_day_allows() -> None:
     assert moment(noon, beside=noon) == "12:00"
     assert moment(noon + timedelta(days=1), beside=noon) == f"{noon + timedelta(days=1):%a} 12:00"
     assert moment(noon + timedelta(days=30), beside=noon) == f"{noon + timedelta(days=30):%d %b} 12:00"
+    assert moment(noon.replace(year=noon.year + 1), beside=noon) == f"{noon:%d %b} {noon.year + 1} 12:00"
     assert span(noon, noon + timedelta(hours=2)).endswith("12:00-14:00")
     assert moment(None) == ""
 

@@ -105,13 +105,18 @@ def state(word: str) -> Text:
 
 
 def moment(at: datetime | None, *, beside: datetime | None = None) -> str:
-    """A moment in local time: the hour on the day of `beside` (today, if that is left out), else with its day."""
+    """A moment in local time: the hour on the day of `beside` (today, if that is left out), else with its day.
+
+    Of another year, with that too.
+    """
     if at is None:
         return ""
     local, day = at.astimezone(), (beside or datetime.now(UTC)).astimezone().date()
     if local.date() == day:
         return f"{local:%H:%M}"
-    return f"{local:%a %H:%M}" if 0 < (local.date() - day).days < 7 else f"{local:%d %b %H:%M}"
+    if 0 < (local.date() - day).days < 7:
+        return f"{local:%a %H:%M}"
+    return f"{local:%d %b %H:%M}" if local.year == day.year else f"{local:%d %b %Y %H:%M}"
 
 
 def span(start: datetime, end: datetime) -> str:
