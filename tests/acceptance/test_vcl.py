@@ -65,6 +65,16 @@ def test_who_stops_watching_is_told_that_it_goes_on(vcl: Vcl) -> None:
         assert f"vcl end {number}" in watching.stderr.read()
 
 
+def test_a_request_without_end_keeps_nobody_from_the_others(vcl: Vcl) -> None:
+    ask = (
+        "INSERT INTO request (user_id, image_id, end_time) "
+        "VALUES (user_named('alice'), image_named('debian12'), 'infinity') RETURNING id"
+    )
+    endless = int(vcl.says("db", "psql", "--", "-qtAc", ask))
+    assert vcl.reserve() in [row["id"] for row in vcl.data("status")]
+    Patience(20).until(lambda: vcl.data("show", str(endless))["request"]["state"] == "reserved", "it to be served")
+
+
 def test_explain_says_what_happened_what_follows_and_what_to_do(vcl: Vcl) -> None:
     vcl.run("reserve", "debian12", "--watch")
     number = str(vcl.data("status")[-1]["id"])
