@@ -64,7 +64,7 @@ class Vcl:
     def start(self, *argv: str) -> subprocess.Popen[str]:
         """Begins a command that can be interrupted, also where this process was started with interrupts ignored."""
         listening = ["env", "--default-signal=INT", VCL, *argv]
-        return subprocess.Popen(listening, env=self.environ, stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen(listening, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture(scope="session")

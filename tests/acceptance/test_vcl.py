@@ -30,7 +30,7 @@ def test_a_reservation_goes_its_whole_way_and_the_machine_is_available_again(vcl
 
 def test_up_again_finds_the_lab_as_it_is(vcl: Vcl) -> None:
     before = LabDaemon(LabFolder(vcl.folder)).running()
-    vcl.run("up", "--sim", "--computers", "3")
+    assert "3 computers on" in vcl.says("up", "--sim", "--computers", "1")
     assert LabDaemon(LabFolder(vcl.folder)).running() == before
     assert len(vcl.data("computers")) == 3
 
@@ -42,6 +42,37 @@ def test_what_lists_lists_for_people_and_for_programs(vcl: Vcl) -> None:
         assert word in vcl.says(command, "--json")
     assert {row["name"]: row["state"] for row in vcl.data("module", "list")}["sim"] == "ok"
     assert vcl.data("show", str(number))["request"]["user"] == "alice"
+
+
+def test_plain_output_has_each_line_once_and_whole(vcl: Vcl) -> None:
+    steps = [line.strip() for line in vcl.says("reserve", "debian12", "--watch").splitlines() if line[:1] == " "]
+    said = [step.partition("  ")[2] or step for step in steps]
+    assert sorted(said) == sorted(set(said))
+    assert "waiting for the user to ask to be let in" in vcl.says("status")
+
+
+def test_who_stops_watching_is_told_that_it_goes_on(vcl: Vcl) -> None:
+    number = vcl.reserve("--start", "tomorrow 9:00", "--hours", "3")
+    with vcl.start("show", str(number), "--watch") as watching:
+        try:
+            assert watching.stdout
+            assert next(line for line in watching.stdout if "request" in line)
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(timeout=10) == 130
+        finally:
+            watching.kill()
+        assert watching.stderr
+        assert f"vcl end {number}" in watching.stderr.read()
+
+
+def test_a_request_without_end_keeps_nobody_from_the_others(vcl: Vcl) -> None:
+    ask = (
+        "INSERT INTO request (user_id, image_id, end_time) "
+        "VALUES (user_named('alice'), image_named('debian12'), 'infinity') RETURNING id"
+    )
+    endless = int(vcl.says("db", "psql", "--", "-qtAc", ask))
+    assert vcl.reserve() in [row["id"] for row in vcl.data("status")]
+    Patience(20).until(lambda: vcl.data("show", str(endless))["request"]["state"] == "reserved", "it to be served")
 
 
 def test_explain_says_what_happened_what_follows_and_what_to_do(vcl: Vcl) -> None:
@@ -71,7 +102,7 @@ def test_a_future_reservation_is_noted_and_can_be_withdrawn(vcl: Vcl) -> None:
     number = vcl.reserve("--start", "tomorrow 9:00", "--hours", "3")
     computer = Patience(20).until(lambda: vcl.data("show", str(number))["request"]["computer"], "it to get a computer")
     assert computer.startswith("sim")
-    assert "'complete'" in vcl.says("end", str(number))
+    assert "it is complete" in vcl.says("end", str(number))
 
 
 def test_a_reservation_lasts_longer_when_asked(vcl: Vcl) -> None:
@@ -79,6 +110,13 @@ def test_a_reservation_lasts_longer_when_asked(vcl: Vcl) -> None:
     before = vcl.data("show", str(number))["request"]["end_time"]
     vcl.run("extend", str(number), "--hours", "1")
     assert vcl.data("show", str(number))["request"]["end_time"] > before
+
+
+def test_sql_needs_no_psql_of_the_machine(vcl: Vcl, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    ask = "INSERT INTO request (user_id, image_id) VALUES (user_named('alice'), image_named('debian12')) RETURNING id"
+    number = int(vcl.says("db", "psql", "--", "-qtAc", ask))
+    assert number in [row["id"] for row in vcl.data("status")]
 
 
 @pytest.mark.parametrize(
@@ -93,9 +131,16 @@ def test_a_reservation_lasts_longer_when_asked(vcl: Vcl) -> None:
         (("reserve", "debian12", "--until", "someday"), 1, ("is no moment", "tomorrow 9:00")),
         (("show", "999999"), 3, ("no request 999999", "vcl status")),
         (("end", "999999"), 3, ("no request 999999", "vcl status")),
-        (("users", "add", "Robert'); DROP TABLE"), 1, ("user_name_is_one_that_a_system_takes",)),
+        (("log", "999999"), 3, ("no request 999999", "vcl status")),
+        (("reserve", "debian12", "--hours", "inf"), 2, ("inf is no length of time", "hint: ")),
+        (("reserve", "debian12", "--hours", "1e9"), 2, ("1e+09 is no length of time", "hint: ")),
+        (("extend", "1", "--hours", "nan"), 2, ("nan is no length of time", "hint: ")),
+        (("reserve", "debian12", "--hours", "2", "--until", "18:30"), 2, ("both say how long", "hint: ")),
+        (("reserve", "debian12", "--user", ""), 3, ('no user named ""', "alice")),
+        (("users", "add", "Robert'); DROP TABLE"), 1, ("user_name_is_one_that_a_system_takes", "hint: a user's name")),
         (("users", "add", "root$(id)"), 1, ("user_name_is_one_that_a_system_takes",)),
         (("--dsn", "host=/nowhere", "status"), 4, ("/nowhere", "vcl up")),
+        (("--dsn", "garbage", "status"), 1, ("this is no DSN", "host=...")),
         (("--conf", "/nowhere.toml", "status"), 1, ("/nowhere.toml: cannot be read", "")),
     ],
 )

@@ -60,7 +60,7 @@ def test_one_that_would_not_wait_is_refused_with_what_to_do(lab: DaemonLab) -> N
     fault = lab.conn.execute("SELECT fault, hint FROM request_status WHERE id = %s", [refused]).fetchone()
     assert fault == (
         "all 4 computers that can run the image are taken",
-        "ask for another time, or leave wait_for_computer true to wait for one",
+        "ask for another time, or wait for one: wait_for_computer true, which is vcl reserve without --no-wait",
     )
     assert lab.one("SELECT released_at IS NOT NULL FROM reservation WHERE request_id = %s", refused) is True
 

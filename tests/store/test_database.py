@@ -6,18 +6,24 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
 from a_lab import a_lab
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from vcl_provision.channels.patience import Patience
-from vcl_provision.model.faults import TimedOut
+from vcl_provision.daemon import parts
+from vcl_provision.daemon.settings import DatabaseSettings, Settings
+from vcl_provision.model.faults import Refused, TimedOut
 from vcl_provision.store import nodes
-from vcl_provision.store.database import Connection, Database, DatabaseAway
+from vcl_provision.store.database import Connection, Database, DatabaseAway, listen, require_reachable
 from vcl_provision.store.locks import LabLocks
+from vcl_provision.store.timestamps import BEGIN, END
 
 
 def count_users(conn: Connection) -> int:
@@ -59,6 +65,26 @@ def test_names_without_schema_are_the_labs(database: Database) -> None:
         assert conn.execute("SELECT current_schema()").fetchall() == [("vcl",)]
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("2026-11-28 07:30:15.08+00", datetime(2026, 11, 28, 7, 30, 15, 80_000, UTC)),
+        ("2026-11-28 07:30:15+05:30", datetime(2026, 11, 28, 2, 0, 15, tzinfo=UTC)),
+        ("infinity", END),
+        ("116106-05-14 23:32:08.624117+00", END),
+        ("-infinity", BEGIN),
+        ("0044-03-15 12:00:00+00 BC", BEGIN),
+    ],
+)
+def test_moments_of_any_year_can_be_read(dsn: str, database: Database, written: str, read: datetime) -> None:
+    for session in (database.session(), listen(dsn).connection):
+        with session as conn:
+            assert conn.execute("SELECT %s::text::timestamptz", [written]).fetchall() == [(read,)]
+            conn.execute("SET TimeZone = 'Pacific/Kiritimati'")
+            assert conn.execute("SELECT %s::text::timestamptz", [written]).fetchall() == [(read,)]
+    assert read.astimezone()
+
+
 def test_broken_connections_are_replaced(database: Database, conn: Connection) -> None:
     with database.session() as inside:
         add_user(inside, "alice")
@@ -92,6 +118,33 @@ def test_a_database_that_is_not_there_is_away_in_one_line(dsn: str) -> None:
         pass
     assert "\n" not in str(caught.value)
     wrong.close()
+
+
+def test_who_waits_for_a_database_hears_why_it_does_not_answer(
+    caplog: pytest.LogCaptureFixture, database: Database
+) -> None:
+    require_reachable(database.dsn)
+    with pytest.raises(DatabaseAway, match="No such file or directory"):
+        require_reachable("host=/nowhere dbname=vcl", seconds=0)
+    assert not caplog.records
+
+
+def test_a_daemon_without_its_database_says_what_it_waits_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(parts, "require_reachable", partial(require_reachable, seconds=0))
+    settings = Settings(database=DatabaseSettings(dsn="host=/nowhere dbname=vcl"))
+    with structlog.testing.capture_logs() as logs, pytest.raises(DatabaseAway, match="No such file or directory"):
+        parts.build(settings)
+    assert [line["event"] for line in logs] == ["database.awaited"]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("dsn", ["garbage", "nonsense=1", "postgresql://[nowhere"])
+def test_what_is_no_dsn_is_refused_at_once(dsn: str) -> None:
+    with pytest.raises(Refused, match="this is no DSN") as caught:
+        require_reachable(dsn)
+    assert caught.value.hint
 
 
 def test_of_several_hosts_the_one_that_answers_is_taken(dsn: str, tmp_path: Path) -> None:

@@ -87,3 +87,12 @@ def test_nobody_later_takes_what_a_waiting_cluster_needs() -> None:
     machines = [want(1, hours(0, 2), request=7), want(2, hours(0, 2), request=7)]
     later = want(3, hours(0, 1))
     assert given(allocate([*machines, later], [computer(1), computer(2, busy=(hours(0, 1),))])) == {}
+
+
+def test_who_asks_for_more_machines_than_there_are_keeps_nobody_else_waiting() -> None:
+    three = [want(number, hours(0, 2), request=1) for number in (1, 2, 3)]
+    decisions = allocate([*three, want(4, hours(1, 2))], [computer(1), computer(2)])
+    assert given(decisions) == {4: 1}
+    assert [d.because for d in decisions if isinstance(d, Waits)] == [
+        "3 machines are asked for, and 2 in service can run the image"
+    ] * 3

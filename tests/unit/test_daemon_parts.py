@@ -8,15 +8,18 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any, cast
 from uuid import uuid4
 
 import pytest
 
 from vcl_provision.daemon.alarm import Alarm
+from vcl_provision.daemon.audit import JournalAudit
 from vcl_provision.daemon.leases import tell
 from vcl_provision.daemon.reaper import ClockWatch
 from vcl_provision.daemon.runs import Run, Runs
+from vcl_provision.daemon.scribe import Scribe
 from vcl_provision.daemon.steady import SteadyDatabase
 from vcl_provision.daemon.stop import WorkStop
 from vcl_provision.daemon.undo import play_backwards
@@ -24,8 +27,20 @@ from vcl_provision.model.faults import Cancelled, CommandFailed, Ran
 from vcl_provision.model.reservation import Claim, Effect, Renewal
 from vcl_provision.model.states import RequestState
 from vcl_provision.store.database import Database, DatabaseAway
+from vcl_provision.store.journal import Line
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [(["admit alice 192.0.2.7 tcp:22"], "admit alice 192.0.2.7 tcp:22"), (["rm", "a b"], "rm 'a b'")],
+)
+def test_the_journal_has_commands_as_one_would_type_them_and_scripts_by_their_title(argv: list[str], said: str) -> None:
+    lines: list[Line] = []
+    scribe = cast(Scribe, SimpleNamespace(write=lines.append))
+    JournalAudit(scribe).ran("vm1", Ran(argv=argv, status=0), changes=True)
+    assert [line.said for line in lines] == [said]
 
 
 class Clock:

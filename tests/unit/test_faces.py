@@ -12,21 +12,27 @@ import psycopg
 import pytest
 from rich.console import Console, RenderableType
 
+from vcl_provision.faces import journal
 from vcl_provision.faces.cli import pages
+from vcl_provision.faces.cli.listings import COMPUTERS
 from vcl_provision.faces.connecting import WayIn
-from vcl_provision.faces.errors import Exit, Failed, explained, run_clearly
+from vcl_provision.faces.errors import HINTS, Exit, Failed, explained, run_clearly
 from vcl_provision.faces.explaining import WHAT_TO_DO, explain
 from vcl_provision.faces.lab.folder import LabFolder, forget, present_lab, remember, usual_folder
 from vcl_provision.faces.lab.people import usual_user
-from vcl_provision.faces.output import moment, span
-from vcl_provision.faces.picture import Picture
+from vcl_provision.faces.output import WHOLE, moment, span, table
+from vcl_provision.faces.picture import MARGIN, Picture
 from vcl_provision.faces.place import NoPlace, find_place
+from vcl_provision.faces.sql_shell import call
 from vcl_provision.faces.story import NoSuchRequest, Story
+from vcl_provision.faces.watch import Printed
 from vcl_provision.model.faults import Refused, SettingsError
+from vcl_provision.model.shipped import shipped
 from vcl_provision.model.states import RequestState
 from vcl_provision.model.steps import Step
 from vcl_provision.store.database import DatabaseAway
-from vcl_provision.store.requests import LoadStep, Machine, Status
+from vcl_provision.store.listings import ListedComputer
+from vcl_provision.store.requests import Entry, LoadStep, Machine, Status
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
@@ -95,9 +101,56 @@ def test_the_picture_says_why_nothing_happens() -> None:
     assert "… waiting for vcld to take it up" in seen(Picture(untouched))
 
 
+@pytest.mark.parametrize("width", [40, 50, 60, 80, 100, 160])
+def test_the_picture_fits_where_it_is_drawn(width: int) -> None:
+    out = StringIO()
+    Console(file=out, width=width, force_terminal=True, color_system=None).print(Picture(STORY))
+    drawn = out.getvalue()
+    assert "2.0 s" in drawn
+    assert ("of about 16 s" in drawn) == (width >= 80)
+    steps = drawn[drawn.index("✓") :].splitlines()
+    assert max(len(line.rstrip()) for line in steps) <= width - MARGIN
+
+
+def test_on_paper_each_step_stands_once_with_its_seconds_and_before_the_state_that_it_led_to() -> None:
+    out = StringIO()
+    printed = Printed(Console(file=out, width=200))
+    printed.update(STORY, ended=False)
+    ready = LoadStep(reservation_id=21, step=Step.NODEREADY, at=ago(2), info="")
+    waits = replace(in_state(RequestState.NEW, waiting_because="the guest does not answer yet"), steps=BOOTING)
+    printed.update(waits, ended=False)
+    reserved = replace(in_state(RequestState.RESERVED), steps=[*BOOTING, ready])
+    printed.update(replace(reserved, status=replace(reserved.status, since=ago(1))), ended=True)
+    assert [line.split() for line in out.getvalue().splitlines()] == [
+        ["request", "17:", "debian12", "for", "alice", "on", "vm1", "·", "new"],
+        ["2.0", "s", "making", "the", "machine's", "disk"],
+        ["...", "the", "guest", "does", "not", "answer", "yet"],
+        ["6.0", "s", "waiting", "for", "the", "guest", "to", "boot"],
+        ["1.0", "s", "the", "machine", "is", "ready"],
+        ["request", "17:", "debian12", "for", "alice", "on", "vm1", "·", "reserved"],
+        ["...", "waiting", "for", "the", "user"],
+    ]
+
+
+def test_on_paper_machines_of_a_cluster_have_each_their_steps() -> None:
+    out = StringIO()
+    two = [MACHINE, replace(MACHINE, reservation_id=22, computer="vm2")]
+    steps = [step for own in (BOOTING, [replace(step, reservation_id=22) for step in BOOTING]) for step in own]
+    Printed(Console(file=out, width=200)).update(replace(STORY, machines=two, steps=steps), ended=False)
+    assert "vm1: making the machine's disk" in out.getvalue()
+    assert "vm2: making the machine's disk" in out.getvalue()
+
+
+def test_who_gave_a_request_back_is_not_told_any_more_what_it_waited_for() -> None:
+    given_back = in_state(RequestState.DELETED, waiting_because="the user has been away for 10 s")
+    out = StringIO()
+    Printed(Console(file=out, width=200)).update(given_back, ended=False)
+    assert "away" not in out.getvalue() + seen(Picture(given_back))
+
+
 def test_a_page_of_one_request_has_its_facts() -> None:
     page = seen(pages.story(STORY))
-    assert [word for word in ("10.0.0.5", "until", "new since") if word not in page] == []
+    assert [word for word in ("10.0.0.5", "until", "new for") if word not in page] == []
 
 
 def test_an_explanation_says_what_was_is_and_can_be() -> None:
@@ -128,6 +181,14 @@ def test_a_machine_is_open_when_it_is_open_for_the_present_address() -> None:
     assert not replace(STORY, status=at).granted
     assert not replace(STORY, status=at, machines=[replace(MACHINE, granted_address="192.0.2.8")]).granted
     assert replace(STORY, status=at, machines=[replace(MACHINE, granted_address="192.0.2.7")]).granted
+
+
+def test_a_password_is_no_argument_of_psql() -> None:
+    argv, environ = call("postgresql://vcl:secret@db/lab", ["-l"], {"LANG": "C"})
+    assert "secret" not in " ".join(argv)
+    assert argv[-1] == "-l"
+    assert environ == {"LANG": "C", "PGPASSWORD": "secret"}
+    assert call("dbname=lab", [], {}) == (["-d", "dbname=lab"], {})
 
 
 def test_ssh_believes_the_machines_own_key_only_and_comes_from_where_it_is_said() -> None:
@@ -182,8 +243,64 @@ def test_moments_are_said_as_short_as_the_day_allows() -> None:
     assert moment(noon, beside=noon) == "12:00"
     assert moment(noon + timedelta(days=1), beside=noon) == f"{noon + timedelta(days=1):%a} 12:00"
     assert moment(noon + timedelta(days=30), beside=noon) == f"{noon + timedelta(days=30):%d %b} 12:00"
+    assert moment(noon.replace(year=noon.year + 1), beside=noon) == f"{noon:%d %b} {noon.year + 1} 12:00"
     assert span(noon, noon + timedelta(hours=2)).endswith("12:00-14:00")
     assert moment(None) == ""
+
+
+def test_within_a_day_the_end_is_said_by_its_hour() -> None:
+    late = (NOW - timedelta(days=30)).astimezone().replace(hour=23, minute=54)
+    assert span(late, late + timedelta(hours=1)) == f"{moment(late)}-00:54"
+    assert span(late, late + timedelta(days=1)) == f"{moment(late)}-{late + timedelta(days=1):%a} 23:54"
+
+
+ROW = ListedComputer(
+    name="computer-with-a-name",
+    state="available",
+    kind="virtualmachine",
+    module="sim",
+    host="host",
+    address="10.0.0.5",
+    ram_mb=1,
+    cpus=1,
+    holds="debian12-v1",
+    request_id=17,
+    user="alice",
+    next_at=None,
+)
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, WHOLE])
+def test_a_list_is_cut_nowhere(width: int) -> None:
+    out = StringIO()
+    Console(file=out, width=width, force_terminal=width != WHOLE, color_system=None).print(
+        table([ROW], COMPUTERS), crop=False
+    )
+    assert [word for word in (*COMPUTERS, ROW.name, "17 (alice)", "debian12-v1") if word not in out.getvalue()] == []
+    assert out.getvalue().count("\n") == 3
+
+
+ENTRY = Entry(id=1, at=NOW, request_id=17, computer="vm1", kind="state", said="new -> reserved", fields={})
+
+
+def test_the_journal_says_the_day_where_it_changes() -> None:
+    out = StringIO()
+    printed = journal.Printed(Console(file=out, width=200), as_json=False)
+    printed.update([replace(ENTRY, at=NOW - timedelta(days=2)), replace(ENTRY, at=NOW - timedelta(days=1))])
+    printed.update([replace(ENTRY, at=NOW - timedelta(days=1)), replace(ENTRY, at=datetime.now(UTC))])
+    moments = (NOW - timedelta(days=2), NOW - timedelta(days=1), datetime.now(UTC))
+    days = [f"{at.astimezone():%a %d %b %Y}" for at in moments]
+    assert [line for line in out.getvalue().splitlines() if "new -> reserved" not in line] == days
+
+
+@pytest.mark.parametrize("constraint", HINTS)
+def test_a_constraint_that_people_run_into_is_one_of_the_schema(constraint: str) -> None:
+    assert re.search(rf"CONSTRAINT {constraint}\s", shipped("schema.sql").read_text())
+
+
+def test_a_database_without_our_tables_says_how_they_come() -> None:
+    said = explained(psycopg.errors.UndefinedTable('relation "request" does not exist'))
+    assert (said.status, "vcl db migrate" in said.hint) == (Exit.NO_DATABASE, True)
 
 
 def test_the_place_is_looked_for_in_order(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from textwrap import dedent
 
 import pytest
 
+from vcl_provision.drivers.conformance.subject import subject
 from vcl_provision.drivers.loading import Listed, Modules
 from vcl_provision.model.faults import BrokenModule, Refused, SettingsError
 
@@ -220,3 +221,10 @@ class Small(Guest[Options]):
 
 MODULE = Small
 """
+
+
+def test_a_folder_that_is_no_module_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BrokenModule, match=f"{tmp_path} is no module: there is no __init__.py") as caught:
+        subject(Path())
+    assert "a folder with __init__.py" in caught.value.hint

@@ -25,7 +25,8 @@ class JournalAudit:
     scribe: Scribe
 
     def ran(self, where: str, ran: Ran, *, changes: bool) -> None:
-        said, seconds = shlex.join(ran.argv), round(ran.seconds, 3)
+        # what has one word only is a script of ours by its title
+        said, seconds = ran.argv[0] if len(ran.argv) == 1 else shlex.join(ran.argv), round(ran.seconds, 3)
         log.debug("command.ran", where=where, command=said, status=ran.status, seconds=seconds, changes=changes)
         if not changes:
             return

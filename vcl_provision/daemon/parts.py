@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
+import structlog
+
 from vcl_provision.channels.guests import GuestConnections
 from vcl_provision.channels.keys import management_key
 from vcl_provision.channels.local import LocalChannel
@@ -25,8 +27,10 @@ from vcl_provision.drivers.loading import Modules
 from vcl_provision.drivers.task import NoPull, Pull
 from vcl_provision.model.states import RequestState
 from vcl_provision.store import migrate, nodes
-from vcl_provision.store.database import Database
+from vcl_provision.store.database import PATIENCE, Database, DatabaseAway, require_reachable
 from vcl_provision.store.locks import LabLocks
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +75,10 @@ class Parts:
 def build(settings: Settings) -> Parts:
     """Connects to the database and makes everything else.
 
-    Raises SettingsError, DatabaseAway if the database does not answer, Refused if it is not of this version.
+    Raises SettingsError, DatabaseAway if the database does not answer, Refused if it is not of this version or its DSN
+    is none.
     """
+    _wait_for_database(settings.database.dsn)
     database = Database(settings.database.dsn, max_size=settings.database.pool)
     scribe = Scribe(database)
     toolbox = _toolbox(settings, database, scribe)
@@ -94,6 +100,15 @@ def build(settings: Settings) -> Parts:
         reaper=Reaper(database=database, leases=leases, wake=claimer.wake),
         pull=_pull_server(settings.firstboot, database, scribe),
     )
+
+
+def _wait_for_database(dsn: str) -> None:
+    """A machine that starts may start its database after us."""
+    try:
+        require_reachable(dsn, seconds=0)
+    except DatabaseAway as away:
+        log.warning("database.awaited", because=str(away), seconds=PATIENCE)
+        require_reachable(dsn)
 
 
 def _toolbox(settings: Settings, database: Database, scribe: Scribe) -> Toolbox:

@@ -90,6 +90,7 @@ class Service:
         self.announce.ready()
         why = self._obey(parts)
         self.announce.stopping()
+        log.info("vcld.stopping", because=why, in_hand=len(parts.runs.all()))
         self._drain(parts)
         ticks.stop()
         listener.stop()

@@ -32,7 +32,7 @@ def import_source(source: Source) -> object:
             return source.entry.load() if source.entry else _import_file(source)
         except (Exception, SystemExit) as error:  # somebody else's file may raise anything
             said = f"{source.place} does not import: {_said(error, source)}"
-            raise BrokenModule(said, "vcl module check says more") from error
+            raise BrokenModule(said, "mend it, then try it: vcl module check FILE") from error
 
 
 def require(found: object, base: type[Driver[Any]], place: str) -> type[Driver[Any]]:

@@ -38,6 +38,8 @@ from vcl_provision.store.database import Listener, listen
 from vcl_provision.store.requests import Wanted
 
 COMPUTERS = 2
+RULE = 100
+"""Columns that a title's rule takes where there is no terminal to say how many there are."""
 LOGIN = 60.0
 """Seconds that a login with a command may take."""
 COMMAND = """
@@ -126,7 +128,7 @@ class Demo:
 
     def what_is_left(self, number: int) -> None:
         self.title("The computers now", "vcl computers")
-        self.console.print(table(listings.computers(self.listener.connection), COLUMNS))
+        self.console.print(table(listings.computers(self.listener.connection), COLUMNS), crop=False)
         self.title("The journal of it all", f"vcl log {number}")
         journal.follow(self.listener, number, self.console, lines=1000, on=False, as_json=False)
 
@@ -137,7 +139,12 @@ class Demo:
 
     def title(self, said: str, command: str) -> None:
         self.console.print()
-        self.console.print(Rule(f"[bold]{said}[/bold]   [dim]{command}[/dim]", align="left", style="cyan"))
+        _rule(self.console, said, command)
+
+
+def _rule(console: Console, said: str, command: str) -> None:
+    rule = Rule(f"[bold]{said}[/bold]   [dim]{command}[/dim]", align="left", style="cyan")
+    console.print(rule, width=min(console.width, RULE))
 
 
 def run(folder: Path, *, module: str, console: Console) -> None:
@@ -155,7 +162,7 @@ def _lab(lab: LabFolder, module: str, console: Console) -> Generator[LabUp]:
     require_possible(lab, module)
     stages = Stages(console)
     ran_before = LabDaemon(lab).running() is not None
-    console.print(Rule("[bold]A lab on this machine[/bold]   [dim]vcl up[/dim]", align="left", style="cyan"))
+    _rule(console, "A lab on this machine", "vcl up")
     try:
         yield bring_up(lab.path, module=module, computers=COMPUTERS, stages=stages)
     finally:
@@ -163,7 +170,7 @@ def _lab(lab: LabFolder, module: str, console: Console) -> Generator[LabUp]:
         if ran_before:
             console.print("The lab ran before, and goes on running.")
         elif lab.module:
-            console.print(Rule("[bold]The lab ends[/bold]   [dim]vcl down[/dim]", align="left", style="cyan"))
+            _rule(console, "The lab ends", "vcl down")
             take_down(lab, purge=False, stages=stages)
 
 

@@ -32,10 +32,16 @@ class Exit(IntEnum):
 
 STATUS: dict[type[Exception], Exit] = {NoSuchRequest: Exit.NOT_FOUND, NoPlace: Exit.NO_DATABASE}
 
-EPILOG = (
-    "Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no such thing, "
-    "4 no lab or database to speak to, 5 the reservation failed, 70 a defect."
-)
+AWAY = "is it running, and the one you mean (--dsn, VCL_DSN, [database] in vcld.toml)? vcl up starts a lab of your own"
+NO_SCHEMA = "it has no tables of vcl, or older ones: vcl db migrate brings them"
+NOT_THERE = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedColumn)
+HINTS = {
+    "user_name_is_one_that_a_system_takes": "a user's name is 1 to 32 of a-z, 0-9, _ and -, and begins with a-z or _",
+    "key_is_a_line_of_authorized_keys": "a key is a line as in authorized_keys: ssh-ed25519 AAAA... comment",
+    "remote_address_is_one_host": "give the address of one machine, without a prefix length",
+    "a_wished_computer_is_for_one_machine": "ask for one machine, or leave the computer out",
+}
+"""What to do about constraints that people run into, whose messages PostgreSQL writes."""
 
 
 class Failed(Exception):
@@ -48,22 +54,33 @@ class Failed(Exception):
         self.status = status
 
 
+FORESEEN = (Failed, ProvisionError, SettingsError, NotAllowed, DatabaseAway, psycopg.Error)
+
+
 def run_clearly(program: Callable[[], object], console: Console) -> int:
-    """Calls the program, returns the exit status. What we or the database raise on purpose ends as line and hint."""
+    """Calls the program, returns the exit status."""
     try:
         program()
-    except KeyboardInterrupt:
-        return Exit.INTERRUPTED
-    except (Failed, ProvisionError, SettingsError, NotAllowed, DatabaseAway, psycopg.Error) as no:
-        failed = explained(no)
-        show_failure(failed, console)
-        return failed.status
-    except Exception as no:
-        if os.environ.get("VCL_TRACEBACK"):
-            raise
-        show_failure(_defect(no), console)
-        return Exit.DEFECT
+    except (KeyboardInterrupt, Exception) as no:  # noqa: BLE001 - shown, or raised again
+        return ended(no, console)
     return Exit.DONE
+
+
+def ended(no: BaseException, console: Console) -> int:
+    """The exit status of a program that ended so. What we or the database raise on purpose is shown as line and hint.
+
+    Raises what nobody foresaw, if VCL_TRACEBACK asks for it.
+    """
+    if isinstance(no, KeyboardInterrupt):
+        return Exit.INTERRUPTED
+    if isinstance(no, FORESEEN):
+        failed = explained(no)
+    elif os.environ.get("VCL_TRACEBACK"):
+        raise no
+    else:
+        failed = _defect(no)
+    show_failure(failed, console)
+    return failed.status
 
 
 def explained(no: Exception) -> Failed:
@@ -71,7 +88,7 @@ def explained(no: Exception) -> Failed:
     if isinstance(no, Failed):
         return no
     if isinstance(no, DatabaseAway):
-        return Failed(str(no), "is it running? `vcl up` starts a lab of your own", status=Exit.NO_DATABASE)
+        return Failed(str(no), AWAY, status=Exit.NO_DATABASE)
     if isinstance(no, ProvisionError):
         return Failed(no.said, no.hint, status=STATUS.get(type(no), Exit.REFUSED))
     if isinstance(no, psycopg.Error):
@@ -79,7 +96,7 @@ def explained(no: Exception) -> Failed:
     return Failed(str(no))
 
 
-def _defect(no: Exception) -> Failed:
+def _defect(no: BaseException) -> Failed:
     """What nobody foresaw: named with its place, since it is to be mended and not to be understood."""
     frame = traceback.extract_tb(no.__traceback__)[-1]
     where = f"{frame.filename}:{frame.lineno}"
@@ -89,10 +106,13 @@ def _defect(no: Exception) -> Failed:
 
 def _from_database(no: psycopg.Error) -> Failed:
     said = no.diag.message_primary or str(no).strip() or type(no).__name__
+    if isinstance(no, NOT_THERE):
+        return Failed(said, NO_SCHEMA, status=Exit.NO_DATABASE)
     missing = isinstance(no, psycopg.errors.InvalidParameterValue)
     away = isinstance(no, psycopg.OperationalError) and not no.diag.sqlstate
     status = Exit.NOT_FOUND if missing else Exit.NO_DATABASE if away else Exit.REFUSED
-    return Failed(said, no.diag.message_hint or "", status=status)
+    hint = no.diag.message_hint or HINTS.get(no.diag.constraint_name or "", "")
+    return Failed(said, hint, status=status)
 
 
 def show_failure(failed: Failed, console: Console) -> None:

@@ -58,7 +58,7 @@ def _happens(story: Story) -> list[str]:
     if story.over:
         return []
     since = spoken((story.now - story.status.since).total_seconds())
-    said = [f"it has been {story.status.state!r} for {since}"]
+    said = [f"it has been {story.status.state} for {since}"]
     for machine in story.machines:
         running = [line for line in story.lines_of(machine) if line.running]
         if running and machine.worked_on_by:
@@ -88,5 +88,5 @@ def _to_do(story: Story, state: RequestState) -> str:
     if story.status.hint:
         return story.status.hint
     if state is S.RESERVED and story.granted and story.status.connect:
-        return f"log in: {story.status.connect} (or vcl connect {story.status.id})"
+        return f"log in: vcl connect {story.status.id} (or {story.status.connect})"
     return WHAT_TO_DO[state].format(id=story.status.id)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import asdict
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.text import Text
 
+from vcl_provision.faces.output import print_json_line
+from vcl_provision.faces.story import read_story
 from vcl_provision.model.duration import spoken
 from vcl_provision.store.database import Listener
 from vcl_provision.store.requests import Entry, journal_end, journal_since
@@ -23,14 +24,18 @@ LATE = 500
 def follow(
     listener: Listener, request_id: int | None, console: Console, *, lines: int, on: bool, as_json: bool
 ) -> None:
-    """Prints the last `lines`; then, if `on`, what comes, until interrupted. Raises DatabaseAway."""
+    """Prints the last `lines`; then, if `on`, what comes, until interrupted. Raises NoSuchRequest, DatabaseAway."""
     began = highest = journal_end(listener.connection)
-    _print(journal_since(listener.connection, 0, request_id=request_id, limit=lines), console, as_json=as_json)
+    entries = journal_since(listener.connection, 0, request_id=request_id, limit=lines)
+    if request_id is not None and not entries:
+        read_story(listener.connection, request_id)
+    printed = Printed(console, as_json=as_json)
+    printed.update(entries)
     seen: set[int] = set()
     while on:
         listener.heard(LOOKS_AGAIN)
         entries = journal_since(listener.connection, max(began, highest - LATE), request_id=request_id)
-        _print((entry for entry in entries if entry.id not in seen), console, as_json=as_json)
+        printed.update(entry for entry in entries if entry.id not in seen)
         seen |= {entry.id for entry in entries}
         highest = max(seen, default=highest)
 
@@ -53,10 +58,25 @@ def _result(entry: Entry) -> str:
     return f"  ({fields.get('where')}, {spoken(float(fields.get('seconds', 0)))}{ended})"
 
 
-def _print(entries: Iterable[Entry], console: Console, *, as_json: bool) -> None:
-    for entry in sorted(entries, key=lambda entry: (entry.at, entry.id)):
-        if as_json:
-            print(json.dumps(asdict(entry), default=str, ensure_ascii=False), flush=True)  # noqa: T201 - a line each
-        else:
-            whole = not console.is_terminal
-            console.print(line(entry), no_wrap=True, overflow="ignore" if whole else "ellipsis", crop=not whole)
+class Printed:
+    """Prints entries as they come; before those of another day than today, or than the line before, the day."""
+
+    def __init__(self, console: Console, *, as_json: bool) -> None:
+        self._console = console
+        self._as_json = as_json
+        self._day = datetime.now(UTC).astimezone().date()
+
+    def update(self, entries: Iterable[Entry]) -> None:
+        for entry in sorted(entries, key=lambda entry: (entry.at, entry.id)):
+            if self._as_json:
+                print_json_line(entry)
+            else:
+                self._print(entry)
+
+    def _print(self, entry: Entry) -> None:
+        day = entry.at.astimezone().date()
+        if day != self._day:
+            self._day = day
+            self._console.print(Text(f"{day:%a %d %b %Y}", style="bold"))
+        whole = not self._console.is_terminal
+        self._console.print(line(entry), no_wrap=True, overflow="ignore" if whole else "ellipsis", crop=not whole)

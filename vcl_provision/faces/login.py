@@ -67,5 +67,5 @@ def _until(listener: Listener, number: int, console: Console, wanted: Callable[[
     if not wanted(story):
         story = watch(listener, number, console, until=wanted, seen=story.taken)
     if not wanted(story):
-        raise Refused(f"request {number} is over: it is {story.status.state!r}", story.status.hint or "reserve anew")
+        raise Refused(f"request {number} is over: it is {story.status.state}", story.status.hint or "reserve anew")
     return story

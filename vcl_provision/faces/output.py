@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, cast
 
 from rich import box
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -28,8 +30,21 @@ STYLES = {
     "complete": "dim",
 }
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+LEAST_WIDE = 16
+BETWEEN = 2
+"""Columns between two columns of a list."""
+WHOLE = 4096
+"""Columns where there is no terminal: what a program reads, or a file keeps, is neither cut nor folded."""
+
+
+def console(*, stderr: bool) -> Console:
+    """Standard output or error, as wide as its terminal."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else WHOLE)
+
+
+out = console(stderr=False)
+err = console(stderr=True)
 
 
 def show(rows: Sequence[R], columns: Columns[R], *, as_json: bool, empty: str) -> None:
@@ -39,7 +54,7 @@ def show(rows: Sequence[R], columns: Columns[R], *, as_json: bool, empty: str) -
     elif not rows:
         out.print(empty, style="dim")
     else:
-        out.print(table(rows, columns))
+        out.print(table(rows, columns), crop=False)
 
 
 def show_page(page: Any, *, as_json: bool) -> None:
@@ -50,15 +65,29 @@ def show_page(page: Any, *, as_json: bool) -> None:
         out.print(page)
 
 
-def table(rows: Sequence[R], columns: Columns[R]) -> Table:
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False, padding=(0, 1, 0, 0))
-    *narrow, wide = columns
-    for name in narrow:
-        shown.add_column(name, no_wrap=True)
-    shown.add_column(wide, overflow="fold", min_width=16)
-    for row in rows:
-        shown.add_row(*(cell(row) for cell in columns.values()))
-    return shown
+class ListTable(Table):
+    """A list whose last column takes what room is left, `LEAST_WIDE` columns at least; the others are never cut.
+
+    Where that does not fit, lines are longer than the terminal is wide, which folds them: print it with `crop=False`.
+    """
+
+    def __init__(self, titles: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        super().__init__(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+        self.header_style = "bold"
+        widest = [max(cell_len(str(cell)) for cell in column) for column in zip(titles, *rows, strict=True)]
+        for title, width in zip(titles[:-1], widest, strict=False):
+            self.add_column(title, no_wrap=True, min_width=width)
+        self.add_column(titles[-1], overflow="fold", min_width=min(LEAST_WIDE, widest[-1]))
+        for row in rows:
+            self.add_row(*row)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        least = sum((column.min_width or 0) + BETWEEN for column in self.columns)
+        return super().__rich_console__(console, options.update_width(max(options.max_width, least)))
+
+
+def table(rows: Sequence[R], columns: Columns[R]) -> ListTable:
+    return ListTable([*columns], [[cell(row) for cell in columns.values()] for row in rows])
 
 
 def print_json(value: object) -> None:
@@ -66,23 +95,34 @@ def print_json(value: object) -> None:
     print(json.dumps(_plain(value), default=_said, indent=2, ensure_ascii=False))  # noqa: T201 - rich would wrap it
 
 
+def print_json_line(value: object) -> None:
+    """The same on a line of its own, at once: of many that come one after another."""
+    print(json.dumps(_plain(value), default=_said, ensure_ascii=False), flush=True)  # noqa: T201 - as above
+
+
 def state(word: str) -> Text:
     return Text(word, style=STYLES.get(word, ""))
 
 
 def moment(at: datetime | None, *, beside: datetime | None = None) -> str:
-    """A moment in local time: the hour on the day of `beside` (today, if that is left out), else with its day."""
+    """A moment in local time: the hour on the day of `beside` (today, if that is left out), else with its day.
+
+    Of another year, with that too.
+    """
     if at is None:
         return ""
     local, day = at.astimezone(), (beside or datetime.now(UTC)).astimezone().date()
     if local.date() == day:
         return f"{local:%H:%M}"
-    return f"{local:%a %H:%M}" if 0 < (local.date() - day).days < 7 else f"{local:%d %b %H:%M}"
+    if 0 < (local.date() - day).days < 7:
+        return f"{local:%a %H:%M}"
+    return f"{local:%d %b %H:%M}" if local.year == day.year else f"{local:%d %b %Y %H:%M}"
 
 
 def span(start: datetime, end: datetime) -> str:
-    """`10:24-14:24`, `Sun 09:00-12:00`."""
-    return f"{moment(start)}-{moment(end, beside=start)}"
+    """`10:24-14:24`, `Sun 09:00-12:00`, `23:54-00:54`: within a day the end is said by its hour alone."""
+    until = f"{end.astimezone():%H:%M}" if end - start < timedelta(days=1) else moment(end, beside=start)
+    return f"{moment(start)}-{until}"
 
 
 def ago(length: timedelta) -> str:

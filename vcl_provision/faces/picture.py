@@ -17,7 +17,13 @@ from vcl_provision.model.duration import spoken
 from vcl_provision.store.requests import Machine
 
 STEP_WIDTH = 48
+SHORT_STEP_WIDTH = 36
+"""So wide are the sentences where there is little room: none of ours is longer."""
+SECONDS_WIDTH = 10
 BAR_WIDTH = 24
+LEAST_BAR = 4
+MARGIN = 2
+"""Columns left free at the right: what a terminal echoes, as ^C, would break the picture's last line."""
 
 
 class Picture:
@@ -29,42 +35,42 @@ class Picture:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield headline(self.story)
-        yield from self.machines()
+        yield from self.machines(options.max_width - MARGIN)
 
-    def machines(self) -> Iterator[RenderableType]:
+    def machines(self, width: int) -> Iterator[RenderableType]:
+        """What is known of each machine, in so many columns."""
         for machine in self.story.machines:
             if len(self.story.machines) > 1:
                 yield Text(f"  {machine.computer or 'no computer yet'}", style="bold")
             drawn = self.story.lines_of(machine)
             if drawn:
-                yield self._steps(drawn)
+                yield self._steps(drawn, width)
             because = self._because(machine, drawn)
             if because:
                 yield Text(f" … {because}", style="yellow")
 
     def _because(self, machine: Machine, drawn: Sequence[Line]) -> str:
         """Why nothing is seen to happen."""
-        if self.story.over:
-            return ""
-        if self.story.waits(machine):
-            return machine.waiting_because or ""
-        return "" if drawn else "waiting for vcld to take it up"
+        because = self.story.waits_because(machine)
+        untouched = not drawn and not self.story.over and not self.story.waits(machine)
+        return "waiting for vcld to take it up" if untouched else because
 
-    def _steps(self, drawn: Iterable[Line]) -> Table:
+    def _steps(self, drawn: Iterable[Line], width: int) -> Table:
+        steps = min(STEP_WIDTH, max(width - SECONDS_WIDTH - BAR_WIDTH - 12, min(SHORT_STEP_WIDTH, width - 15)))
         table = Table.grid(padding=(0, 1))
         table.add_column(width=2, justify="right")
-        table.add_column(min_width=STEP_WIDTH)
-        table.add_column(justify="right", min_width=8)
-        table.add_column()
+        table.add_column(width=max(steps, LEAST_BAR))
+        table.add_column(justify="right", width=SECONDS_WIDTH)
+        table.add_column(no_wrap=True)
         for line in drawn:
-            table.add_row(*self._cells(line))
+            table.add_row(*self._cells(line, width - steps - SECONDS_WIDTH - 5))
         return table
 
-    def _cells(self, line: Line) -> tuple[RenderableType, RenderableType, RenderableType, RenderableType]:
+    def _cells(self, line: Line, room: int) -> tuple[RenderableType, ...]:
         if not line.running:
             seconds = Text(spoken(line.seconds) if line.seconds else "", style="dim")
             return Text("✓", style="green"), Text(line.said), seconds, ""
-        return self._spinner, Text(line.said, style="bold"), Text(spoken(line.seconds), style="cyan"), _bar(line)
+        return self._spinner, Text(line.said, style="bold"), Text(spoken(line.seconds), style="cyan"), _bar(line, room)
 
 
 def headline(story: Story) -> Text:
@@ -75,10 +81,16 @@ def headline(story: Story) -> Text:
     return said.append("· ", style="dim").append_text(state(status.state))
 
 
-def _bar(line: Line) -> RenderableType:
+def _bar(line: Line, room: int) -> RenderableType:
+    """How much of it is over, in so many columns: a bar and words, or as much of that as there is room for."""
     if line.share is None or line.expected is None:
         return ""
+    share = f"{line.share:.0%}"
+    said = f"{share} of about {spoken(line.expected)}"
+    bar = min(BAR_WIDTH, room - len(said) - 1)
+    if bar < LEAST_BAR:
+        return Text(next((text for text in (said, share) if len(text) <= room), ""), style="dim")
     grid = Table.grid(padding=(0, 1))
-    bar = ProgressBar(total=1.0, completed=line.share, width=BAR_WIDTH, complete_style="cyan")
-    grid.add_row(bar, Text(f"{line.share:.0%} of about {spoken(line.expected)}", style="dim"))
+    drawn = ProgressBar(total=1.0, completed=line.share, width=bar, complete_style="cyan")
+    grid.add_row(drawn, Text(said, style="dim"))
     return grid

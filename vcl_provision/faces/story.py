@@ -53,6 +53,15 @@ class Story:
         """Nobody works on it now: something has to come about first, or time to pass."""
         return machine.worked_on_by is None and machine.waiting_because is not None
 
+    def waits_because(self, machine: Machine) -> str:
+        """What it waits for, as people are told; empty if it does not wait.
+
+        Who gave a request back is told nothing more of why it waited: that was said of the state before.
+        """
+        if self.over or self.status.state == RequestState.DELETED or not self.waits(machine):
+            return ""
+        return machine.waiting_because or ""
+
     def lines_of(self, machine: Machine) -> list[Line]:
         """The machine's steps, with their seconds up to now."""
         steps = [

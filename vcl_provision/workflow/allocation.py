@@ -65,7 +65,8 @@ def allocate(wanted: Sequence[Wanted], candidates: Sequence[Candidate]) -> list[
 
     A request of several machines gets all of them or none, so that none stands idle while it waits for the others.
     Whoever waits keeps the computers that could be theirs: nobody who came later gets one of them for a time that
-    overlaps, or a long request would wait for ever behind short ones.
+    overlaps, or a long request would wait for ever behind short ones. Who asks for more machines than there are keeps
+    none, or everybody would wait for what cannot be.
     """
     taken: Taken = {c.computer_id: list(c.busy) for c in candidates}
     decisions: list[Decision] = []
@@ -99,9 +100,9 @@ def _none_free(
     fitting = [c for c in candidates if _could(c, want)]
     because = _because(len(fitting), len(wants))
     if not want.waits:
-        hint = "ask for another time, or leave wait_for_computer true to wait for one"
+        hint = "ask for another time, or wait for one: wait_for_computer true, which is vcl reserve without --no-wait"
         return RefusedOne(reservation_id=want.reservation_id, said=because, hint=hint)
-    for candidate in fitting:
+    for candidate in fitting if len(wants) <= len(fitting) else ():
         taken[candidate.computer_id].append(want.span)
     return Waits(reservation_id=want.reservation_id, because=because)
 
@@ -109,6 +110,8 @@ def _none_free(
 def _because(fitting: int, machines: int) -> str:
     if fitting == 0:
         return "no computer in service can run the image"
+    if machines > fitting:
+        return f"{machines} machines are asked for, and {fitting} in service can run the image"
     if machines > 1:
         return f"{machines} machines at once are not free among the {fitting} computers that can run the image"
     if fitting == 1:

@@ -1,7 +1,8 @@
 set -e
 # A package of one program: built by debuild, looked at by lintian, installed and tried by autopkgtest; another by equivs.
-mkdir -p /tmp/work/hello-1/debian/source /tmp/work/hello-1/debian/tests
-cd /tmp/work/hello-1
+work=$(mktemp -d)
+mkdir -p "$work"/hello-1/debian/source "$work"/hello-1/debian/tests
+cd "$work"/hello-1
 printf '#include <stdio.h>\nint main(void) { puts("hello"); return 0; }\n' > hello.c
 printf 'hello: hello.c\n\t$(CC) $(CFLAGS) $(CPPFLAGS) $(LDFLAGS) -o hello hello.c\nclean:\n\trm -f hello\n' > Makefile
 cat > debian/control <<'END'
@@ -35,7 +36,7 @@ autopkgtest ../hello_1_amd64.deb . -- null > ../tried 2>&1 || {
     exit 1
 }
 grep -q 'command1 *PASS' ../tried
-cd /tmp/work
+cd "$work"
 equivs-control nothing
 sed -i 's/^Package:.*/Package: nothing/' nothing
 equivs-build nothing > made 2>&1 || {

@@ -1,7 +1,6 @@
 set -e
 # A program in two languages: built by cmake with ninja, kept by git, debugged, traced; a script checked.
-mkdir /tmp/work
-cd /tmp/work
+cd "$(mktemp -d)"
 git init -q
 cat > CMakeLists.txt <<'END'
 cmake_minimum_required(VERSION 3.20)

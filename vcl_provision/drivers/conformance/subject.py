@@ -33,10 +33,11 @@ class Subject:
 
 def subject(path: Path) -> Subject:
     """The module in a file, or in a folder. Raises BrokenModule if it cannot be imported or has not the form."""
+    path = path.absolute()
     file = path / "__init__.py" if path.is_dir() else path
     name = file.parent.name if file.name == "__init__.py" else file.stem
     if not file.is_file():
-        raise BrokenModule(f"{path} is no module: there is no such file")
+        raise BrokenModule(f"{path} is no module: there is no {file.name}", "a file, or a folder with __init__.py")
     found = import_source(Source(kind=_kind_by_folder(file), name=name, file=file.resolve()))
     module = getattr(found, "MODULE", None) if isinstance(found, ModuleType) else found
     kind: Kind = "os" if isinstance(module, type) and issubclass(module, Guest) else "provisioning"

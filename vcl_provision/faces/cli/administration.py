@@ -10,9 +10,11 @@ from rich.text import Text
 
 from vcl_provision.daemon.settings import read_settings
 from vcl_provision.drivers.loading import Listed, Modules
-from vcl_provision.faces.cli.options import Given, JsonOption, place_of
+from vcl_provision.faces.cli.given import Given
+from vcl_provision.faces.cli.options import JsonOption, place_of
 from vcl_provision.faces.errors import Exit
 from vcl_provision.faces.output import Columns, err, out, print_json, show, state
+from vcl_provision.faces.sql_shell import become_psql
 from vcl_provision.store import migrate as migrations
 
 app = typer.Typer()
@@ -74,6 +76,19 @@ def migrate(ctx: typer.Context) -> None:
         applied = migrations.migrate(conn)
     said = ", ".join(str(migration) for migration in applied)
     out.print(f"Applied to {place.said}: {said}." if applied else f"Nothing to do: {place.said} is up to date.")
+
+
+@db.command(
+    "psql",
+    epilog="Examples: vcl db psql;  vcl db psql -- -c 'TABLE request_status'",
+    context_settings={"ignore_unknown_options": True},
+)
+def psql(
+    ctx: typer.Context,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="ARGUMENT", help="For psql itself.")] = None,
+) -> None:
+    """Speak SQL to the database: becomes psql, with the database's own name and no password in sight."""
+    become_psql(place_of(ctx).dsn, arguments or [])
 
 
 @daemon.command("run")

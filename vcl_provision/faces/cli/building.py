@@ -6,7 +6,7 @@ import inspect
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,13 +85,25 @@ _DEFAULTS = {
 }
 
 
-PROFILES: Columns[tuple[str, str]] = {"profile": lambda row: row[0], "about": lambda row: row[1]}
+@dataclass(frozen=True)
+class ListedProfile:
+    """A line of `vcl build list`."""
+
+    profile: str
+    about: str
+
+
+PROFILES: Columns[ListedProfile] = {"profile": lambda row: row.profile, "about": lambda row: row.about}
+
+
+def _listed(name: str) -> ListedProfile:
+    return ListedProfile(name, read_spec(read_profile(find_profile(name)), where=name).about)
 
 
 def build_command(ctx: typer.Context, profile: str, **given: Any) -> None:
     """Build a virtual machine: its disks, and what starts it; or an image that people can reserve."""
     if profile == LIST:
-        rows = [(name, read_spec(read_profile(find_profile(name)), where=name).about) for name in profile_names()]
+        rows = [_listed(name) for name in profile_names()]
         show(rows, PROFILES, as_json=given["as_json"], empty="There are no profiles.")
         return
     spec = _spec(profile, given)

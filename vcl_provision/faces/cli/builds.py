@@ -7,7 +7,8 @@ from typing import Annotated, cast
 
 import typer
 
-from vcl_provision.faces.cli.options import Given, JsonOption, place_of
+from vcl_provision.faces.cli.given import Given
+from vcl_provision.faces.cli.options import JsonOption, place_of
 from vcl_provision.faces.errors import Exit, Failed
 from vcl_provision.faces.images.following import follow
 from vcl_provision.faces.output import Columns, ago, moment, out, show, state

@@ -49,7 +49,8 @@ def down(
     lab = LabFolder(folder.absolute()) if folder else present_lab() or LabFolder(usual_folder())
     take_down(lab, purge=purge, stages=Stages(out))
     if not purge:
-        out.print(f"Nothing of it runs. {lab.path} keeps {megabytes(lab)} MB; vcl down --purge removes that too.")
+        kept = f"{lab.path} keeps {megabytes(lab)} MB; vcl down --purge removes that too."
+        out.print(f"Nothing of it runs. {kept}", soft_wrap=True)
 
 
 @app.command(rich_help_panel=PANEL, epilog="Examples: vcl demo;  vcl demo --sim")
@@ -74,7 +75,8 @@ The lab runs in {there.lab.path}: {len(there.computers)} computers on {there.hos
   vcl status            how all goes; vcl show N, vcl explain N, vcl log -f
   vcl end N             give it back
   vcl computers         what there is; vcl images
+  vcl db psql           the same in SQL, as README shows
   vcl down              stop it all
 
-The same in SQL, as README shows:  psql "{there.dsn}"
+Its database, for other programs:  {there.dsn}
 """

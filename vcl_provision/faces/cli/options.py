@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
+from vcl_provision.faces.cli.given import Given
 from vcl_provision.faces.place import NoPlace, Place, find_place
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON: all fields, for programs.")]
@@ -23,14 +23,6 @@ FolderOption = Annotated[
 RepositoryOption = Annotated[
     str, typer.Option("--repository", metavar="ADDRESS", help="A folder, sftp://... or s3://...; else, the lab's own.")
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Given:
-    """The options before the command."""
-
-    dsn: str = ""
-    conf: Path | None = None
 
 
 def place_of(ctx: typer.Context) -> Place:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from vcl_provision.faces.explaining import Explanation
 from vcl_provision.faces.output import Columns, ago, moment, span, state
-from vcl_provision.faces.picture import Picture, headline
+from vcl_provision.faces.picture import MARGIN, Picture, headline
 from vcl_provision.faces.story import Story
 from vcl_provision.store.requests import Status
 
@@ -40,7 +39,10 @@ def what_next(told: Story) -> Text:
     if status.start_time > told.now:
         where = f" on {status.computer}" if status.computer else ""
         return Text(f"Request {status.id} is noted{where}: it starts at {moment(status.start_time)}.")
-    return Text(f"Request {status.id} is {status.state!r}. Watch it: vcl show {status.id} --watch")
+    if told.over:
+        return Text(f"Request {status.id} is over: it is {status.state}.")
+    made = f"Request {status.id} is made: {status.image} for {status.user}."
+    return Text(f"{made} Watch it: vcl show {status.id} --watch")
 
 
 def as_data(told: Story) -> dict[str, Any]:
@@ -69,15 +71,15 @@ def explanation(told: Story, explained: Explanation) -> RenderableType:
 class _Body(Picture):
     """The steps without the headline."""
 
-    def __rich_console__(self, console: object, options: object) -> Iterator[RenderableType]:
-        yield from self.machines()
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from self.machines(options.max_width - MARGIN)
 
 
 def _facts(told: Story) -> Table:
     status = told.status
     facts = Table.grid(padding=(0, 2))
     facts.add_row("  from", f"{moment(status.start_time)} until {moment(status.end_time)}")
-    facts.add_row("  state", f"{status.state} since {ago(told.now - status.since)}")
+    facts.add_row("  state", f"{status.state} for {ago(told.now - status.since)}")
     for name, value in (
         ("doing", status.doing),
         ("address", status.address),

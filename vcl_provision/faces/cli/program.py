@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from vcl_provision import __version__
-from vcl_provision.faces.cli import administration, building, builds, images, labs, listings, requests
-from vcl_provision.faces.cli.options import Given
-from vcl_provision.faces.errors import EPILOG, run_clearly
+from vcl_provision.faces.cli.given import Given
+from vcl_provision.faces.cli.later import add
+from vcl_provision.faces.cli.parts import parts
 from vcl_provision.faces.output import err
 
 HELP = """Reserve machines with an image on them, and run the lab that gives them.
@@ -22,6 +22,11 @@ vcl reserve debian12 --hours 2 --watch, vcl connect 1, vcl explain 1, vcl end 1,
 vcl speaks to the database of --dsn or VCL_DSN, of --conf or VCL_CONF, of the lab that vcl up brought up, or of
 /etc/vcl-provision/vcld.toml, whichever comes first.
 """
+
+EPILOG = (
+    "Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no such thing, "
+    "4 no lab or database to speak to, 5 the reservation failed, 70 a defect."
+)
 
 app = typer.Typer(
     epilog=EPILOG,
@@ -52,11 +57,15 @@ def before(
     ctx.obj = Given(dsn=dsn, conf=conf)
 
 
-for part in (labs.app, requests.app, listings.app, images.app, building.app, builds.app, administration.app):
-    app.registered_commands.extend(part.registered_commands)
-    app.registered_groups.extend(part.registered_groups)
+for part in parts():
+    add(app, part)
 
 
 def main() -> None:
     """The entry point of `vcl`."""
-    raise SystemExit(run_clearly(app, err))
+    try:
+        app()
+    except (KeyboardInterrupt, Exception) as no:  # noqa: BLE001 - shown, or raised again
+        from vcl_provision.faces.errors import ended  # noqa: PLC0415 - knows psycopg, which help need not load
+
+        raise SystemExit(ended(no, err)) from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Annotated
 
@@ -21,12 +23,15 @@ from vcl_provision.faces.place import Place
 from vcl_provision.faces.story import Story, read_story
 from vcl_provision.store import builds, requests
 from vcl_provision.store.requests import Wanted
+from vcl_provision.workflow.lifecycle import FINAL
 
 PANEL = "Reservations"
+LONGEST = 100_000
+"""Hours, eleven years: more is a slip of the hand."""
 
 app = typer.Typer()
 
-UserOption = Annotated[str, typer.Option("--user", metavar="NAME", help="For whom; you, if you leave it out.")]
+UserOption = Annotated[str | None, typer.Option("--user", metavar="NAME", help="For whom; you, if you leave it out.")]
 ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="Name of the image: vcl images shows them.")]
 HoursOption = Annotated[float | None, typer.Option("--hours", metavar="H", min=0.01, help="How long from the start.")]
 MoreOption = Annotated[float | None, typer.Option("--hours", metavar="H", help="How much longer; below 0: shorter.")]
@@ -44,7 +49,7 @@ WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="Stay and watch
 def reserve(
     ctx: typer.Context,
     image: ImageArgument,
-    user: UserOption = "",
+    user: UserOption = None,
     hours: HoursOption = None,
     until: UntilOption = "",
     start: StartOption = "",
@@ -56,12 +61,15 @@ def reserve(
     as_json: JsonOption = False,
 ) -> None:
     """Reserve a machine with an image on it."""
-    if build:
-        _have_image(place_of(ctx), image, user or usual_user())
+    if hours is not None and until:
+        raise Failed("--hours and --until both say how long", "give one of them", status=Exit.USAGE)
     begins, ends = (moment(text, here_and_now()) if text else None for text in (start, until))
-    lasting = None if hours is None else timedelta(hours=hours)
+    lasting = None if hours is None else _length(hours)
+    whose = usual_user() if user is None else user
+    if build:
+        _have_image(place_of(ctx), image, whose)
     wanted = Wanted(
-        user=user or usual_user(),
+        user=whose,
         image=image,
         computer=computer or None,
         start=begins,
@@ -72,11 +80,29 @@ def reserve(
     )
     with place_of(ctx).listener([watch.CHANNEL]) as listener:
         number = requests.add_request(listener.connection, wanted)
-        if watched:
-            watch.watch(listener, number, err if as_json else out, until=lambda story: story.status.state != "new")
-        elif no_wait:
-            watch.wait(listener, number, until=lambda story: story.status.computer is not None)
+        with _goes_on(number):
+            if watched:
+                watch.watch(listener, number, err if as_json else out, until=lambda story: story.status.state != "new")
+            elif no_wait:
+                watch.wait(listener, number, until=lambda story: story.status.computer is not None)
         _reserved(read_story(listener.connection, number), as_json=as_json)
+
+
+def _length(hours: float) -> timedelta:
+    if not abs(hours) <= LONGEST:  # what is no number is not less than anything either
+        raise Failed(f"--hours {hours:g} is no length of time", f"at most {LONGEST} hours", status=Exit.USAGE)
+    return timedelta(hours=hours)
+
+
+@contextmanager
+def _goes_on(number: int) -> Generator[None]:
+    """Who stops looking is told that it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        said = f"Request {number} goes on. Watch it: vcl show {number} --watch; give it back: vcl end {number}"
+        err.print(f"\n{said}", soft_wrap=True)
+        raise
 
 
 def _have_image(place: Place, image: str, user: str) -> None:
@@ -117,7 +143,8 @@ def show_one(
     """Show one reservation: its times, its machine, its steps."""
     with place_of(ctx).listener([watch.CHANNEL]) as listener:
         if watched:
-            watch.watch(listener, number, out, until=watch.to_its_end)
+            with _goes_on(number):
+                watch.watch(listener, number, out, until=watch.to_its_end)
         story = read_story(listener.connection, number)
     show_page(pages.as_data(story) if as_json else pages.story(story), as_json=as_json)
 
@@ -148,7 +175,7 @@ def connect(
     Says where you are, waits until the machine is open for you, and becomes ssh.
     """
     place = place_of(ctx)
-    with place.listener([watch.CHANNEL]) as listener:
+    with place.listener([watch.CHANNEL]) as listener, _goes_on(number):
         way = login.let_in(listener, number, place.lab, err, come_from=address)
     if place.lab and place.lab.simulated:
         out.print(f"The machine is open for {way.user}. It is simulated: there is nothing to log in to.")
@@ -165,8 +192,10 @@ def end(ctx: typer.Context, number: NumberArgument, watched: WatchOption = False
         seen = read_story(listener.connection, number).taken
         state = requests.end(listener.connection, number)
         if watched:
-            state = watch.watch(listener, number, out, until=watch.to_its_end, seen=seen).status.state
-    out.print(f"Request {number} is given back: it is {state!r} now.")
+            with _goes_on(number):
+                state = watch.watch(listener, number, out, until=watch.to_its_end, seen=seen).status.state
+    now = f": it is {state}" if state in FINAL else "; its machine is being taken back"
+    out.print(f"Request {number} is given back{now}.", soft_wrap=True)
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: vcl extend 17 --hours 1")
@@ -174,7 +203,7 @@ def extend(ctx: typer.Context, number: NumberArgument, hours: MoreOption = None,
     """Let a reservation last longer (or shorter)."""
     if (hours is None) == (not until):
         raise Failed("say how long", "--hours H from its present end on, or --until WHEN", status=Exit.USAGE)
-    by = None if hours is None else timedelta(hours=hours)
+    by = None if hours is None else _length(hours)
     with place_of(ctx).session() as conn:
         read_story(conn, number)
         ends = requests.extend(conn, number, by=by, until=moment(until, here_and_now()) if until else None)
@@ -184,7 +213,7 @@ def extend(ctx: typer.Context, number: NumberArgument, hours: MoreOption = None,
 @app.command(name="log", rich_help_panel=PANEL, epilog="Examples: vcl log 17;  vcl log --follow")
 def journal(
     ctx: typer.Context,
-    number: Annotated[int | None, typer.Argument(metavar="[N]", help="Of this one only.", show_default=False)] = None,
+    number: Annotated[int | None, typer.Argument(metavar="N", help="Of this one only.", show_default=False)] = None,
     followed: Annotated[bool, typer.Option("--follow", "-f", help="Stay, and print what comes.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 200,
     as_json: JsonOption = False,

@@ -20,7 +20,7 @@ from vcl_provision.faces.lab.people import DEMO_USER, own_keys, usual_user
 from vcl_provision.faces.stages import Stages
 from vcl_provision.model.faults import Refused
 from vcl_provision.model.lab import VmProfile
-from vcl_provision.store import catalogue, embedded, migrate
+from vcl_provision.store import catalogue, embedded, listings, migrate
 from vcl_provision.store.catalogue import NewComputer, NewImage
 from vcl_provision.store.database import Connection, listen
 
@@ -43,13 +43,14 @@ class LabUp:
 
 
 def bring_up(folder: Path, *, module: str, computers: int, stages: Stages) -> LabUp:
-    """Brings it up, or finds it up. Raises Refused with what is missing, and what its parts raise."""
+    """Brings it up, or finds it up, with the computers that it has if those are more. Raises Refused with what is missing, and what its parts raise."""
     lab = LabFolder(folder.absolute())
     host = require_possible(lab, module)
     with _alone(lab):
         lab.module_note.write_text(f"{module}\n", encoding="utf-8")  # first: from here on it can be taken down
         with stages.stage("database: PostgreSQL of our own"):
             dsn = _database(lab)
+            computers = max(computers, _had(dsn, module))
         with stages.stage(f"hypervisor: {module}"):
             there = host.up(lab.of_module(module), computers)
         revisions = _images(there, stages)
@@ -102,6 +103,11 @@ def _database(lab: LabFolder) -> str:
     with closing(listen(dsn)) as listener:
         migrate.migrate(listener.connection)
     return dsn
+
+
+def _had(dsn: str, module: str) -> int:
+    with closing(listen(dsn)) as listener:
+        return sum(computer.module == module for computer in listings.computers(listener.connection))
 
 
 def _images(there: LocalLab, stages: Stages) -> dict[str, Had]:
