@@ -14,6 +14,7 @@ from vcl_provision.channels.patience import Patience
 from vcl_provision.daemon.breaker import Breakers
 from vcl_provision.daemon.passwords import with_way_in
 from vcl_provision.daemon.record import WorkRecord
+from vcl_provision.daemon.room import ClaimedRoom
 from vcl_provision.daemon.runs import Run
 from vcl_provision.daemon.scribe import Scribe
 from vcl_provision.daemon.steady import SteadyDatabase
@@ -191,6 +192,7 @@ class Conductor:
             patience=patience,
             progress=record,
             effects=record.effects_of,
+            room=ClaimedRoom(database=record.database, claim=run.claim, progress=record),
         )
         provisioner, guest = self._driven_by(run, gathered, ports)
         record.module_of = self._modules(ports, gathered, provisioner, guest)

@@ -54,7 +54,7 @@ ERRORS = ("transient", "unreachable", "refused", "failed", "timed_out", "bug")
 
 CALLS = (
     "*", "node_status", "does_image_exist", "retrieve_image", "load", "boot", "capture", "control_VM", "get_image_size",
-    "inventory", "metrics", "guest", "guest.connect",
+    "disks", "inventory", "metrics", "guest", "guest.connect",
 )  # fmt: skip
 """What can be named in a script; `guest.<verb>` too. `load` is met before anything is done, `boot` when it starts."""
 
