@@ -95,10 +95,11 @@ def clean(
     now, grace = datetime.now(UTC), timedelta(hours=hours)
     place = perhaps_place(ctx)
     collection = Collection(now=now, grace=grace, dry_run=dry_run)
-    for address in addresses_of(repository, place):
-        collection.clean_repository(address)
+    addresses = addresses_of(repository, place)
     if place is not None and not repository:
-        collection.clean_hosts(place)
+        collection.clean_hosts(place)  # first: masters that are the repository's own files look young when it drops them
+    for address in addresses:
+        collection.clean_repository(address)
     found = collection.removed
     show(found, GARBAGE, as_json=as_json, empty="There is nothing to remove.")
     if found and not as_json:

@@ -1,4 +1,4 @@
-"""Collecting garbage over a lab: in each of its repositories, then on its VM hosts; what stops one stops no other."""
+"""Collecting garbage over a lab: on its VM hosts, and in each of its repositories; what stops one stops no other."""
 
 from __future__ import annotations
 
