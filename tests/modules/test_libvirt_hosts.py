@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -87,6 +89,25 @@ def test_a_host_behind_ssh_is_loaded_and_captured_as_a_local_one(
     subprocess.run(["qemu-img", "convert", "-O", "raw", str(disk), str(raw)], check=True)
     read = ["debugfs", "-R", "cat /root/away", str(raw)]
     assert subprocess.run(read, check=True, capture_output=True).stdout == b"far\n"
+
+
+def test_room_on_a_host_behind_ssh_is_measured_and_asked_for_as_on_a_local_one(
+    libvirt_bench: LibvirtBench, remote_host: VmHost, tmp_path: Path
+) -> None:
+    bench, disk = libvirt_bench, shutil.disk_usage(tmp_path)
+    found = bench.provisioner(bench.computer(1)).disks(remote_host)
+    assert (found.masters.path, found.machines.path) == (str(tmp_path / "masters"), bench.lab.vm_path)
+    assert {found.masters.total, found.machines.total} == {disk.total}
+    assert 0 < found.machines.free <= disk.total
+    small = replace(remote_host, profile=replace(remote_host.profile, keep_free_mb=disk.total >> 20))
+    computer, firstboot = bench.firstboot(bench.computer(1, host=small))
+    module = bench.provisioner(computer)
+    with pytest.raises(Refused, match=rf"{tmp_path}/masters is full: \d+ bytes are free, \d+ are needed and"):
+        module.retrieve_image(bench.revision(), small)
+    with pytest.raises(Refused, match=f"{bench.lab.vm_path} is full"):
+        module.load(computer, bench.revision(), firstboot)
+    assert list((tmp_path / "masters").iterdir()) == []
+    assert bench.files(computer) == []
 
 
 def test_a_host_that_is_not_there_is_unreachable_and_named(libvirt_bench: LibvirtBench, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from .binding import libvirt
 from .connections import is_local
 from .volumes import pool_at, space_in
 
-Connected = Callable[[VmHost], AbstractContextManager[libvirt.virConnect]]
+Connected = Callable[[VmHost], "AbstractContextManager[libvirt.virConnect]"]
 
 
 def disks(host: VmHost, connected: Connected) -> HostDisks:

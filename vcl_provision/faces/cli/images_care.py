@@ -97,7 +97,8 @@ def clean(
     collection = Collection(now=now, grace=grace, dry_run=dry_run)
     addresses = addresses_of(repository, place)
     if place is not None and not repository:
-        collection.clean_hosts(place)  # first: masters that are the repository's own files look young when it drops them
+        # First: a master that is the repository's own file looks young once the repository has dropped it.
+        collection.clean_hosts(place)
     for address in addresses:
         collection.clean_repository(address)
     found = collection.removed
