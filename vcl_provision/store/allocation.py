@@ -76,7 +76,8 @@ def standing(conn: Connection, revisions: Sequence[int], begin: float, until: fl
             """
             SELECT c.id AS computer_id, array_agg(v.id) AS runs,
                    CASE WHEN c.prepared AND NOT c.tainted THEN c.loaded_revision_id END AS holds,
-                   c.state = 'available' AS free_now, fit.no_room, fit.no_new_master,
+                   c.state = 'available' AS free_now, min(fit.no_room) AS no_room,
+                   bool_or(fit.no_new_master) AS no_new_master,
                    coalesce(busy.begin, '{}') AS busy_from, coalesce(busy.until, '{}') AS busy_until
               FROM image_revision v JOIN fit ON fit.image_id = v.image_id JOIN computer c ON c.id = fit.computer_id
               LEFT JOIN (
@@ -87,7 +88,7 @@ def standing(conn: Connection, revisions: Sequence[int], begin: float, until: fl
                       AND r.during && tstzrange(to_timestamp(%s), to_timestamp(%s))
                     GROUP BY r.computer_id) busy ON busy.computer_id = c.id
              WHERE v.id = ANY(%s) AND fit.in_service
-             GROUP BY c.id, fit.no_room, fit.no_new_master, busy.begin, busy.until
+             GROUP BY c.id, busy.begin, busy.until
             """,
             [begin, until, list(revisions)],
         ).fetchall()
