@@ -85,10 +85,11 @@ def test_who_waits_for_room_is_told_so_and_served_when_there_is(dlab: DaemonLab)
 def test_a_machine_is_not_made_where_the_reserve_would_be_used(dlab: DaemonLab) -> None:
     """Also if nobody has measured it yet, as for a computer that somebody asked for by name."""
     dlab.conn.execute("UPDATE vm_profile SET keep_free_mb = 1400")
-    dlab.node(work=RARE | {"measure_disks": 600}, sim=SMALL).start()
+    dlab.node(work=RARE | {"measure_disks": 600}, sim=SMALL | {"image_bytes": 10_000_000}).start()
     request = dlab.reserve(computer_id=dlab.lab.computers[0])
     dlab.until_state(request, "failed")
-    assert "1468006400 stay free" in dlab.one("SELECT fault_said FROM request WHERE id = %s", request)
+    said = dlab.one("SELECT fault_said FROM request WHERE id = %s", request)
+    assert said.endswith("1490000000 bytes are free, 134217728 are needed and 1468006400 stay free")
     assert dlab.lying() == []
 
 
