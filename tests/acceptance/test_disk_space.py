@@ -26,6 +26,11 @@ def host(lab: DaemonLab) -> dict[str, Any]:
     return listed
 
 
+def said_of(lab: DaemonLab, request: int) -> str:
+    """Why it waits."""
+    return lab.one("SELECT coalesce(waiting_because, '') FROM reservation WHERE request_id = %s", request)
+
+
 def on_the_way(lab: DaemonLab) -> int:
     return lab.one("SELECT count(*) FROM vm_host_transfer")
 
@@ -83,14 +88,18 @@ def test_who_waits_for_room_is_told_so_and_served_when_there_is(dlab: DaemonLab)
 
 
 def test_a_machine_is_not_made_where_the_reserve_would_be_used(dlab: DaemonLab) -> None:
-    """Also if nobody has measured it yet, as for a computer that somebody asked for by name."""
-    dlab.conn.execute("UPDATE vm_profile SET keep_free_mb = 1400")
+    """Nor is anything more sent there: what one load found is known to all, long before the next measurement."""
     dlab.node(work=RARE | {"measure_disks": 600}, sim=SMALL | {"image_bytes": 10_000_000}).start()
+    dlab.until(lambda: host(dlab)["measured_at"], "the first measurement")
+    dlab.conn.execute("UPDATE vm_profile SET keep_free_mb = 1400")
     request = dlab.reserve(computer_id=dlab.lab.computers[0])
     dlab.until_state(request, "failed")
-    said = dlab.one("SELECT fault_said FROM request WHERE id = %s", request)
-    assert said.endswith("1490000000 bytes are free, 134217728 are needed and 1468006400 stay free")
+    fault = dlab.one("SELECT fault_said FROM request WHERE id = %s", request)
+    assert fault.endswith("1490000000 bytes are free, 134217728 are needed and 1468006400 stay free")
     assert dlab.lying() == []
+    waiting = dlab.reserve()
+    dlab.until(lambda: "has room for it" in said_of(dlab, waiting), "the next to wait")
+    assert dlab.state(waiting) == "new"
 
 
 def test_a_host_that_is_away_keeps_what_was_seen_last(dlab: DaemonLab) -> None:

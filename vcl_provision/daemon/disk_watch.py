@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,7 +17,7 @@ from vcl_provision.drivers.provisioner import Disks
 from vcl_provision.model.faults import ProvisionError
 from vcl_provision.model.lab import VmHost
 from vcl_provision.model.space import A_MACHINE, HostDisks
-from vcl_provision.store.database import Database
+from vcl_provision.store.database import Database, DatabaseAway
 from vcl_provision.store.disks import Measured, put_measured
 from vcl_provision.store.vm_hosts import vm_hosts
 
@@ -51,6 +52,13 @@ class DiskWatch:
             measured = [disk for disks in threads.map(self._measured, hosts) for disk in disks]
         if measured:
             with self.database.session() as conn:
+                put_measured(conn, measured)
+
+    def look_at(self, host: VmHost) -> None:
+        """Measures one that was just found full, so that nothing more is sent there until it has room."""
+        measured = self._measured(host)
+        if measured:
+            with suppress(DatabaseAway), self.database.session() as conn:  # the next tick says it
                 put_measured(conn, measured)
 
     def _measured(self, host: VmHost) -> Sequence[Measured]:

@@ -95,12 +95,7 @@ def build(settings: Settings) -> Parts:
         leases=leases,
         claimer=claimer,
         reaper=Reaper(database=database, leases=leases, wake=claimer.wake),
-        disk_watch=DiskWatch(
-            database=database,
-            work=HostWork(modules=toolbox.modules, kept=toolbox.kept, locks=toolbox.locks),
-            breakers=claimer.breakers,
-            every=settings.work.measure_disks,
-        ),
+        disk_watch=claimer.conductor.disk_watch,
         pull=_pull_server(settings.firstboot, database, scribe),
     )
 
@@ -147,6 +142,12 @@ def _claimer(
         scribe=scribe,
         toolbox=toolbox,
         breakers=breakers,
+        disk_watch=DiskWatch(
+            database=database,
+            work=HostWork(modules=toolbox.modules, kept=toolbox.kept, locks=toolbox.locks),
+            breakers=breakers,
+            every=settings.work.measure_disks,
+        ),
         timings=settings.timing,
         budgets=_budgets(settings),
         management_keys=(management_key(settings.ssh.key).public,),

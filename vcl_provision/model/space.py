@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vcl_provision.model.faults import Refused
+from vcl_provision.model.faults import NoRoom
 
 SHARE, MOST = 50, 1 << 30
 """What stays free if nobody said how much: this part of the disk (a fiftieth), but no more than so many bytes."""
 
 A_MACHINE = 128 << 20
-"""Bytes reckoned for a new machine's disks: they begin empty, and a guest writes less than this in its first minutes.
+"""Bytes reckoned for a new machine's disks: they begin empty, and a guest writes far less until it is up.
 
 How far they may grow is not reckoned: a host promises far more than it has, and few machines fill their disks."""
 
@@ -32,7 +32,7 @@ class Space:
         return not needed or self.free >= needed + self.kept(keep_free_mb)
 
     def require(self, needed: int, keep_free_mb: int | None = None) -> None:
-        """Raises Refused, naming path, free and needed bytes, if they do not fit."""
+        """Raises NoRoom, naming path, free and needed bytes, if they do not fit."""
         if not self.fits(needed, keep_free_mb):
             raise full(self.path, free=self.free, needed=needed, kept=self.kept(keep_free_mb))
 
@@ -45,9 +45,9 @@ class HostDisks:
     machines: Space
 
 
-def full(path: str, *, free: int, needed: int | None, kept: int = 0) -> Refused:
+def full(path: str, *, free: int, needed: int | None, kept: int = 0) -> NoRoom:
     """The error for a disk without room; `kept` bytes are to stay free."""
     wanted = "" if needed is None else f", {needed} are needed"
     beside = f" and {kept} stay free" if kept else ""
     hint = "make room there (vcl images gc removes what nothing needs), or move the folder to a larger disk"
-    return Refused(f"{path} is full: {free} bytes are free{wanted}{beside}", hint)
+    return NoRoom(f"{path} is full: {free} bytes are free{wanted}{beside}", hint)
