@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
 
-from benchmarks.real import Load, a_real_bench, bare_boot, end_all, load
+from benchmarks.bare import a_bare
+from benchmarks.real import Load, a_real_bench, end_all, load
 from benchmarks.table import Row
 from vcl_provision.model.steps import Step
 
@@ -31,32 +33,50 @@ GUESTS = (
 
 
 def run() -> list[Row]:
-    return [row for guest in GUESTS for row in _rows(guest, *_measured(guest))]
+    return [row for guest in GUESTS for row in _rows(guest, _measured(guest))]
 
 
-def _measured(guest: Guest) -> tuple[list[float], list[Load]]:
-    """In turns, so that what others do on the machine meanwhile falls on both."""
-    boots: list[float] = []
-    loads: list[Load] = []
-    with a_real_bench(guest.image) as lab:
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """Seconds of two bare boots, each to a first command over ssh, and the load beside them."""
+
+    user: float
+    root: float
+    load: Load
+
+
+def _measured(guest: Guest) -> list[Turn]:
+    """In turns, so that what others do on the machine meanwhile falls on all of them."""
+    turns: list[Turn] = []
+    with contextlib.ExitStack() as stack:
+        lab = stack.enter_context(a_real_bench(guest.image))
         accelerator = str(lab.bench.lab.overrides["accelerator"])
+        bare = stack.enter_context(a_bare(guest.image, accelerator=accelerator))
         for _ in range(guest.pairs):
-            boots.append(bare_boot(guest.image, accelerator=accelerator))
-            loads.append(load(lab))
+            user, root = bare.to_the_users_command(), bare.to_roots_command()
+            turns.append(Turn(user=user, root=root, load=load(lab)))
             end_all(lab)
-    return boots, loads
+    return turns
 
 
-def _rows(guest: Guest, boots: Sequence[float], loads: Sequence[Load]) -> list[Row]:
-    ratios = [load.whole / boot for boot, load in zip(boots, loads, strict=True)]
-    parts = [_parts(load) for load in loads]
+def _rows(guest: Guest, turns: Sequence[Turn]) -> list[Row]:
+    to_user = [turn.load.whole / turn.user for turn in turns]
+    to_root = [turn.load.whole / turn.root for turn in turns]
+    parts = [_parts(turn.load) for turn in turns]
     return [
-        Row(f"{guest.called}: load over bare boot, median", f"{median(ratios):.2f}", guest.to_reach, guest.before),
-        Row(f"  of {guest.pairs} pairs", " ".join(f"{ratio:.2f}" for ratio in sorted(ratios))),
-        Row("  bare boot to a first command over ssh, s", f"{median(boots):.1f}", "", guest.bare_before),
-        Row("  load: INSERT to the user's first command, s", f"{median(load.whole for load in loads):.1f}"),
+        Row(f"{guest.called}: load over bare boot, median", f"{median(to_user):.2f}", guest.to_reach),
+        Row(f"  of {guest.pairs} pairs", _listed(to_user)),
+        Row("  over a bare boot to root's command, median", f"{median(to_root):.2f}", "", guest.before),
+        Row(f"  of {guest.pairs} pairs", _listed(to_root)),
+        Row("  bare boot to a user's first command over ssh, s", f"{median(turn.user for turn in turns):.1f}"),
+        Row("  bare boot to root's, s", f"{median(turn.root for turn in turns):.1f}", "", guest.bare_before),
+        Row("  load: INSERT to the user's first command, s", f"{median(turn.load.whole for turn in turns):.1f}"),
         *(Row(f"    {name}", f"{median(part[name] for part in parts):.2f}") for name in parts[0]),
     ]
+
+
+def _listed(ratios: Sequence[float]) -> str:
+    return " ".join(f"{ratio:.2f}" for ratio in sorted(ratios))
 
 
 def _parts(load: Load) -> dict[str, float]:

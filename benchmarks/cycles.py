@@ -16,8 +16,10 @@ COMPUTERS = 300
 WARM_UP = 300
 CYCLES = 3000
 AT_ONCE = 300
-WORK = "workers = 8\nper_host = 400"
-"""As for a lab whose machines take no time: workers then wait for processor and database only, and few are best."""
+WORK = "workers = 24\nper_host = 400"
+DATABASE = "pool = 26"
+"""As for a lab whose machines take no time: a worker waits for nothing but processor and database, and one that had to
+wait for a connection too would cost switches of threads. Some are at PostgreSQL's disk while others work."""
 SECONDS = 600.0
 
 ASK = "INSERT INTO request (user_id, image_id, remote_address) VALUES (1, 1, '192.0.2.7')"
@@ -27,7 +29,7 @@ END = "UPDATE request SET state = 'deleted' WHERE id = %s"
 def run() -> list[Row]:
     """From INSERT over `inuse` to the computer taken back. Raises AssertionError if one ended otherwise."""
     with (
-        a_bench_lab(computers=COMPUTERS, work=WORK, database="pool = 10") as lab,
+        a_bench_lab(computers=COMPUTERS, work=WORK, database=DATABASE) as lab,
         lab.connected() as listener,
     ):
         listener.execute("LISTEN vcl_request")

@@ -1,27 +1,21 @@
-"""Whole loads for real: PostgreSQL, `vcld`, a private libvirt, a guest, a user with an ssh client; and bare boots."""
+"""Whole loads for real: PostgreSQL, `vcld`, a private libvirt, a guest, a user with an ssh client."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import psycopg
-from fix_guests import BareGuest, built_image
+from fix_guests import built_image
 from fix_libvirt import LibvirtBench, a_libvirt_lab
 from fix_real_lab import RealLab, a_real_lab
 from psycopg.conninfo import make_conninfo
 
 from benchmarks import TOP
 from benchmarks.lab import a_database
-from vcl_provision.channels.keys import new_host_key, new_key
-from vcl_provision.channels.patience import Patience
-from vcl_provision.images.firstboot import FirstBoot
 from vcl_provision.images.repository.loose import read_loose
 
 
@@ -69,30 +63,6 @@ def a_real_bench(image: str, log_level: str = "info") -> Generator[RealLab]:
         lab.node.start()
         conn.execute("LISTEN vcl_request")
         yield lab
-
-
-def bare_boot(image: str, *, accelerator: str) -> float:
-    """Seconds from QEMU's start to the end of a first command over ssh: disks and keys are there before.
-
-    The machine is the one that the lab makes.
-    """
-    host, management = new_host_key(), new_key()
-    told = FirstBoot(
-        instance=os.urandom(8).hex(),
-        hostname="bare",
-        host_key=host.public,
-        host_key_private=host.private,
-        management_keys=[management.public],
-    )
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vcl-bench-")))
-        hardware = {} if accelerator == "tcg" else {"accelerator": "kvm", "cpu": "host"}
-        guest = stack.enter_context(BareGuest(built_image(image), folder, told, management, **hardware))
-        guest.prepare()
-        began = time.monotonic()
-        guest.start()
-        guest.wait_until_usable(Patience(300))
-        return time.monotonic() - began
 
 
 def load(lab: RealLab) -> Load:

@@ -31,12 +31,24 @@ class Person:
     user: User
     key_file: Path
 
+    def client(self, address: object, command: str, *options: str) -> list[str]:
+        """The command line of their own ssh client, with `options` of it besides."""
+        usual = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMode=yes", "LogLevel=ERROR")
+        argv = [
+            "ssh",
+            "-F",
+            "none",
+            "-i",
+            str(self.key_file),
+            *options,
+            *(word for each in usual for word in ("-o", each)),
+        ]
+        return [*argv, f"{self.user.name}@{address}", command]
+
     def ssh(self, guest: LanGuest, command: str, *, family: int = 0, side: str = "user") -> list[str]:
-        """The command line of their own ssh client, from one of the neighbours' addresses."""
+        """The same, from one of the neighbours' addresses."""
         source, target = getattr(guest.lan, side)[family], guest.lan.guest[family]
-        options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMode=yes", "LogLevel=ERROR")
-        argv = ["ssh", "-F", "none", "-b", str(source), "-i", str(self.key_file), "-o", "ConnectTimeout=20"]
-        return [*argv, *(word for option in options for word in ("-o", option)), f"{self.user.name}@{target}", command]
+        return self.client(target, command, "-b", str(source), "-o", "ConnectTimeout=20")
 
     def asks(self, guest: LanGuest, command: str, *, family: int = 0, side: str = "user") -> str:
         """What a command of theirs answers; raises if they do not get in."""

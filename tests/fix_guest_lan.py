@@ -18,7 +18,7 @@ from pathlib import Path
 
 import paramiko
 import psutil
-from a_cpu import CPU
+from a_cpu import CPU, EMULATED
 from a_need import need, need_root
 from a_subnet import a_subnet
 
@@ -243,7 +243,7 @@ def qemu(image: Path, folder: Path, lan: Lan, told: FirstBoot) -> Sequence[str]:
     )
     seed.write_bytes(nocloud_iso(told))
     return [
-        *("qemu-system-x86_64", "-nodefaults", "-machine", "pc,accel=tcg", "-cpu", CPU, "-smp", "1"),
+        *("qemu-system-x86_64", "-nodefaults", "-machine", "pc", "-accel", EMULATED, "-cpu", CPU, "-smp", "1"),
         *("-m", str(there.descriptor.min_memory_mb), "-display", "none"),
         *("-kernel", str(there.kernel), "-initrd", str(there.initrd)),
         *("-append", there.descriptor.boot.command_line, "-serial", f"file:{folder / 'console.log'}"),

@@ -76,12 +76,9 @@ class RealLab:
     def ssh(self, command: str, *, source: str = "") -> subprocess.CompletedProcess[str]:
         """A command of hers on the machine, from `home` or another address."""
         address = self.bench.lab.slots[SLOT].private_address
-        options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMode=yes", "LogLevel=ERROR")
-        argv = ["ssh", "-F", "none", "-b", source or self.home, "-i", str(self.alice.key_file)]
-        argv += ["-o", f"ConnectTimeout={2 if source else 20}", *(w for option in options for w in ("-o", option))]
-        return subprocess.run(
-            [*argv, f"alice@{address}", command], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-        )
+        patience = f"ConnectTimeout={2 if source else 20}"
+        argv = self.alice.client(address, command, "-b", source or self.home, "-o", patience)
+        return subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
 
 
 @contextmanager
