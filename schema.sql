@@ -83,7 +83,8 @@ CREATE TABLE schema_migration (
 COMMENT ON TABLE schema_migration IS 'The changes of the schema that this database has; this file has all of them';
 COMMENT ON COLUMN schema_migration.sha256 IS 'Of the text that was run; NULL if the database was made from schema.sql itself';
 INSERT INTO schema_migration (number, name)
-VALUES (1, 'the_lab'), (2, 'images_of_several_disks'), (3, 'images_being_built');
+VALUES (1, 'the_lab'), (2, 'images_of_several_disks'), (3, 'images_being_built'),
+       (4, 'disks_of_vm_hosts');
 
 CREATE TABLE module (
     kind text NOT NULL CONSTRAINT is_a_kind_of_module CHECK (kind IN ('provisioning', 'os', 'predictive')),
@@ -250,7 +251,8 @@ CREATE TABLE vm_profile (
     network         text NOT NULL DEFAULT '',
     overrides       jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(overrides) = 'object'),
     credentials     text NOT NULL DEFAULT '' CONSTRAINT credentials_are_named_not_kept
-        CHECK (credentials ~ '^(file:.+|env:[A-Za-z_][A-Za-z0-9_]*)?$')
+        CHECK (credentials ~ '^(file:.+|env:[A-Za-z_][A-Za-z0-9_]*)?$'),
+    keep_free_mb    integer CONSTRAINT keep_free_is_not_negative CHECK (keep_free_mb >= 0)
 );
 COMMENT ON TABLE vm_profile IS 'How machines on a VM host are made';
 COMMENT ON COLUMN vm_profile.repository_path IS 'Where images come from: a folder of the management node, or sftp:// or s3:// (docs/images.md)';
@@ -258,6 +260,8 @@ COMMENT ON COLUMN vm_profile.datastore_path IS 'Where the host keeps masters, wh
 COMMENT ON COLUMN vm_profile.vm_path IS 'Where the host keeps what belongs to one machine';
 COMMENT ON COLUMN vm_profile.overrides IS 'In the provisioning module''s own words; it refuses what it does not know';
 COMMENT ON COLUMN vm_profile.credentials IS 'file:PATH or env:NAME on the management node; never a secret itself';
+COMMENT ON COLUMN vm_profile.keep_free_mb IS 'MiB that loads leave free where masters and machines lie; NULL: a fiftieth of the disk, at '
+    'most 1024';
 
 CREATE TABLE vm_host (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -271,6 +275,21 @@ CREATE TABLE vm_host (
 );
 COMMENT ON TABLE vm_host IS 'Hypervisors';
 COMMENT ON COLUMN vm_host.address IS 'How its provisioning module reaches it: a URI, a host name';
+
+CREATE TABLE vm_host_disk (
+    vm_host_id  bigint NOT NULL REFERENCES vm_host ON DELETE CASCADE,
+    holds       text NOT NULL CONSTRAINT a_disk_holds_masters_or_machines CHECK (holds IN ('masters', 'machines')),
+    path        text NOT NULL,
+    total_bytes bigint NOT NULL CHECK (total_bytes >= 0),
+    free_bytes  bigint NOT NULL CHECK (free_bytes >= 0),
+    least_bytes bigint NOT NULL CHECK (least_bytes >= 0),
+    is_full     boolean NOT NULL GENERATED ALWAYS AS (free_bytes < least_bytes) STORED,
+    measured_at timestamptz NOT NULL DEFAULT vcl.now(),
+    PRIMARY KEY (vm_host_id, holds)
+);
+COMMENT ON TABLE vm_host_disk IS 'Room on VM hosts, as vcld last measured it where the provisioning module can';
+COMMENT ON COLUMN vm_host_disk.holds IS 'masters: the disk of datastore_path, machines: that of vm_path; they may be one disk';
+COMMENT ON COLUMN vm_host_disk.least_bytes IS 'With less than that free no master is brought, or no machine made';
 
 CREATE TABLE provisioning_install_type (
     module_kind  text NOT NULL GENERATED ALWAYS AS ('provisioning') STORED,
@@ -398,6 +417,19 @@ COMMENT ON COLUMN reservation.due_at IS 'When it is to be worked on next; infini
 COMMENT ON COLUMN reservation.claim_token IS 'Every write of an outcome asks for it; a worker that lost its lease finds another';
 COMMENT ON COLUMN reservation.attempts IS 'Failed tries in a row in the present state';
 COMMENT ON COLUMN reservation.granted_address IS 'For whom the machine is open now';
+
+CREATE TABLE vm_host_transfer (
+    id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    vm_host_id     bigint NOT NULL REFERENCES vm_host ON DELETE CASCADE,
+    reservation_id bigint NOT NULL REFERENCES reservation ON DELETE CASCADE,
+    claim_token    uuid NOT NULL,
+    bytes          bigint NOT NULL CHECK (bytes > 0),
+    began_at       timestamptz NOT NULL DEFAULT vcl.now()
+);
+CREATE INDEX vm_host_transfer_of_host ON vm_host_transfer (vm_host_id, id);
+CREATE INDEX vm_host_transfer_of_reservation ON vm_host_transfer (reservation_id);
+COMMENT ON TABLE vm_host_transfer IS 'Masters on their way to VM hosts: their room is spoken for';
+COMMENT ON COLUMN vm_host_transfer.claim_token IS 'Counts while its reservation is claimed with it, so that nobody who died keeps room';
 
 CREATE TABLE reservation_password (
     reservation_id bigint PRIMARY KEY REFERENCES reservation ON DELETE CASCADE,
@@ -539,12 +571,18 @@ COMMENT ON FUNCTION why_not IS 'Why a computer could never run an image; NULL if
 
 CREATE VIEW fit AS
 SELECT i.id AS image_id, c.id AS computer_id,
-       c.state NOT IN ('failed', 'maintenance', 'vmhostinuse') AND h.in_service IS NOT false AS in_service
+       c.state NOT IN ('failed', 'maintenance', 'vmhostinuse') AND h.in_service IS NOT false AS in_service,
+       CASE WHEN machines.is_full THEN format('%s of VM host %s is full', machines.path, h.name) END AS no_room,
+       masters.is_full IS TRUE AS no_new_master
   FROM image i
   JOIN provisioning_install_type t ON t.install_type = i.install_type
   JOIN computer c ON c.module = t.module AND c.ram_mb >= i.min_ram_mb AND c.cpus >= i.min_cpus
-  LEFT JOIN vm_host h ON h.id = c.vm_host_id;
+  LEFT JOIN vm_host h ON h.id = c.vm_host_id
+  LEFT JOIN vm_host_disk machines ON machines.vm_host_id = h.id AND machines.holds = 'machines'
+  LEFT JOIN vm_host_disk masters ON masters.vm_host_id = h.id AND masters.holds = 'masters';
 COMMENT ON VIEW fit IS 'Which computers could run which images, and whether they may be given out; why_not() says why others could not';
+COMMENT ON COLUMN fit.no_room IS 'Why nothing can be loaded now; what the computer holds already can be given';
+COMMENT ON COLUMN fit.no_new_master IS 'Only images that lie on its VM host already can be loaded now';
 
 CREATE FUNCTION is_suspect(wanted bigint) RETURNS boolean LANGUAGE sql STABLE RETURN (
     SELECT count(DISTINCT image_id) >= 2 FROM accounting_log
@@ -790,6 +828,8 @@ CREATE TRIGGER computer_comes_back AFTER UPDATE OF state ON computer FOR EACH RO
 CREATE TRIGGER computer_comes AFTER INSERT ON computer FOR EACH STATEMENT EXECUTE FUNCTION computer_comes_back();
 CREATE TRIGGER vm_host_comes_back AFTER UPDATE OF in_service ON vm_host FOR EACH ROW
     WHEN (NEW.in_service AND NOT OLD.in_service) EXECUTE FUNCTION computer_comes_back();
+CREATE TRIGGER vm_host_has_room_again AFTER UPDATE ON vm_host_disk FOR EACH ROW
+    WHEN (OLD.is_full AND NOT NEW.is_full) EXECUTE FUNCTION computer_comes_back();
 
 -- == How it goes ======================================================================================================
 
@@ -911,7 +951,7 @@ BEGIN
                 GRANT SELECT ON request_status, lifecycle_edge TO vcl_frontend;
             WHEN 'vcl_reader' THEN
                 GRANT SELECT ON affiliation, vcl_user, timing, os, image, image_revision, image_file, connect_method,
-                    connect_method_port, image_connect_method, management_node, vm_host, computer, module,
+                    connect_method_port, image_connect_method, management_node, vm_host, vm_host_disk, computer, module,
                     provisioning_install_type, request, reservation, load_log, accounting_log, lifecycle_edge, step,
                     request_status TO vcl_reader;
         END CASE;

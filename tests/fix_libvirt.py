@@ -24,7 +24,7 @@ from vcl_provision.drivers.importing import import_source
 from vcl_provision.drivers.provisioner import LocalLab
 from vcl_provision.drivers.task import Task
 from vcl_provision.images.firstboot import FirstBoot
-from vcl_provision.images.repository import ImageDescriptor, open_repository
+from vcl_provision.images.repository import ImageDescriptor, blob_of, open_repository
 from vcl_provision.images.repository.loose import read_loose
 from vcl_provision.model.lab import Computer, Revision, VmHost, VmProfile
 from vcl_provision.model.states import ComputerKind, ComputerState
@@ -224,6 +224,20 @@ def put_in_repository(image: Path, repository: Path, name: str, **changes: Any) 
     descriptor = replace(there.descriptor, name=name, image=kind, revision=int(number), **changes)
     open_repository(repository).take_in(descriptor, there.files, patience=Patience(60))
     return descriptor
+
+
+def spare_image(bench: LibvirtBench, folder: Path, name: str) -> ImageDescriptor:
+    """A revision whose system disk is its own: the small guest's, one sector longer."""
+    small = open_repository(bench.lab.repository_path)
+    base, file = small.get("small-v1"), folder / f"{name}.disk"
+    source = small.path_of(base.system_disk.blob)
+    assert source
+    file.write_bytes(source.read_bytes() + os.urandom(512))
+    blob = blob_of(file)
+    disks = [replace(base.system_disk, blob=blob), *[disk for disk in base.disks if disk != base.system_disk]]
+    spare = replace(base, name=name, revision=int(name[-1]), disks=disks)
+    small.take_in(spare, {blob.sha256: file}, patience=Patience(60))
+    return spare
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import psutil
 import pytest
 from a_lab import a_lab
 from a_need import need_root
-from fix_libvirt import LibvirtBench, libvirt_module, put_in_repository
+from fix_libvirt import LibvirtBench, libvirt_module, put_in_repository, spare_image
 from fix_sshd import Sshd
 
 from vcl_provision.channels.patience import Patience
@@ -23,7 +24,7 @@ from vcl_provision.drivers import LocalLab
 from vcl_provision.drivers.conformance.ports import EagerGuests
 from vcl_provision.drivers.loading import Modules
 from vcl_provision.faces.images.datastores import Datastores
-from vcl_provision.images.repository import ImageDescriptor, blob_of, delete, open_repository
+from vcl_provision.images.repository import delete, open_repository
 from vcl_provision.model.faults import HostUnreachable, Refused
 from vcl_provision.model.lab import VmHost
 from vcl_provision.model.states import NodeStatus, Power
@@ -88,6 +89,25 @@ def test_a_host_behind_ssh_is_loaded_and_captured_as_a_local_one(
     subprocess.run(["qemu-img", "convert", "-O", "raw", str(disk), str(raw)], check=True)
     read = ["debugfs", "-R", "cat /root/away", str(raw)]
     assert subprocess.run(read, check=True, capture_output=True).stdout == b"far\n"
+
+
+def test_room_on_a_host_behind_ssh_is_measured_and_asked_for_as_on_a_local_one(
+    libvirt_bench: LibvirtBench, remote_host: VmHost, tmp_path: Path
+) -> None:
+    bench, disk = libvirt_bench, shutil.disk_usage(tmp_path)
+    found = bench.provisioner(bench.computer(1)).disks(remote_host)
+    assert (found.masters.path, found.machines.path) == (str(tmp_path / "masters"), bench.lab.vm_path)
+    assert {found.masters.total, found.machines.total} == {disk.total}
+    assert 0 < found.machines.free <= disk.total
+    small = replace(remote_host, profile=replace(remote_host.profile, keep_free_mb=disk.total >> 20))
+    computer, firstboot = bench.firstboot(bench.computer(1, host=small))
+    module = bench.provisioner(computer)
+    with pytest.raises(Refused, match=rf"{tmp_path}/masters is full: \d+ bytes are free, \d+ are needed and"):
+        module.retrieve_image(bench.revision(), small)
+    with pytest.raises(Refused, match=f"{bench.lab.vm_path} is full"):
+        module.load(computer, bench.revision(), firstboot)
+    assert list((tmp_path / "masters").iterdir()) == []
+    assert bench.files(computer) == []
 
 
 def test_a_host_that_is_not_there_is_unreachable_and_named(libvirt_bench: LibvirtBench, tmp_path: Path) -> None:
@@ -242,20 +262,6 @@ def test_a_folder_with_too_long_a_path_is_refused_before_anything_starts(tmp_pat
 # Masters that nothing needs any more.
 
 
-def _spare_image(bench: LibvirtBench, folder: Path, name: str) -> ImageDescriptor:
-    """A revision whose system disk is its own: the small guest's, one sector longer."""
-    small = open_repository(bench.lab.repository_path)
-    base, file = small.get("small-v1"), folder / f"{name}.disk"
-    source = small.path_of(base.system_disk.blob)
-    assert source
-    file.write_bytes(source.read_bytes() + os.urandom(512))
-    blob = blob_of(file)
-    disks = [replace(base.system_disk, blob=blob), *[disk for disk in base.disks if disk != base.system_disk]]
-    spare = replace(base, name=name, revision=int(name[-1]), disks=disks)
-    small.take_in(spare, {blob.sha256: file}, patience=Patience(60))
-    return spare
-
-
 LATER = datetime.now(UTC) + timedelta(days=9)
 
 
@@ -265,7 +271,7 @@ def test_a_master_goes_when_no_revision_names_it_and_no_machine_rests_on_it(
 ) -> None:
     bench = libvirt_bench
     host = remote_host if way == "remote" else bench.host(datastore_path=str(tmp_path / "here"))
-    spare = _spare_image(bench, tmp_path, "small-v6" if way == "local" else "small-v7")
+    spare = spare_image(bench, tmp_path, "small-v6" if way == "local" else "small-v7")
     sha256, computer = spare.system_disk.blob.sha256, bench.computer(1, host=host)
     computer, firstboot = bench.firstboot(computer)
     module = bench.provisioner(computer, guests=EagerGuests())
@@ -341,7 +347,7 @@ def test_gc_of_a_lab_asks_each_host_and_keeps_what_repository_or_database_name(
         "INSERT INTO vm_host (name, address, vm_profile_id, module) VALUES ('away', %s, %s, 'libvirt')",
         [f"qemu+unix:///system?socket={tmp_path}/none", lab.profile_id],
     )
-    spare = _spare_image(bench, tmp_path, "small-v8")
+    spare = spare_image(bench, tmp_path, "small-v8")
     sha256 = spare.system_disk.blob.sha256
     bench.provisioner(bench.computer(1)).retrieve_image(bench.revision(spare.name, 8), host)
     datastores = Datastores(database, Modules(), Patience(60))

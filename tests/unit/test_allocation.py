@@ -16,13 +16,32 @@ def computer(
     holds: int | None = None,
     free: bool = True,
     busy: tuple[Span, ...] = (),
+    full: str = "",
+    no_new_master: bool = False,
 ) -> Candidate:
-    return Candidate(computer_id=number, runs=frozenset(runs or {1}), holds=holds, free_now=free, busy=busy)
+    return Candidate(
+        computer_id=number,
+        runs=frozenset(runs or {1}),
+        holds=holds,
+        free_now=free,
+        busy=busy,
+        no_room=full,
+        no_new_master=no_new_master,
+    )
 
 
-def want(number: int, span: Span, *, revision: int = 1, request: int | None = None, waits: bool = True) -> Wanted:
+def want(
+    number: int, span: Span, *, revision: int = 1, request: int | None = None, waits: bool = True, soon: bool = True
+) -> Wanted:
     """Each of a request of its own, if not told otherwise."""
-    return Wanted(reservation_id=number, request_id=request or number, revision_id=revision, span=span, waits=waits)
+    return Wanted(
+        reservation_id=number,
+        request_id=request or number,
+        revision_id=revision,
+        span=span,
+        waits=waits,
+        soon=soon,
+    )
 
 
 def given(decisions: list[Decision]) -> dict[int, int]:
@@ -96,3 +115,34 @@ def test_who_asks_for_more_machines_than_there_are_keeps_nobody_else_waiting() -
     assert [d.because for d in decisions if isinstance(d, Waits)] == [
         "3 machines are asked for, and 2 in service can run the image"
     ] * 3
+
+
+FULL = "/vm of VM host host-1 is full"
+
+
+def test_nothing_is_loaded_where_there_is_no_room_and_who_waits_hears_where() -> None:
+    decisions = allocate([want(1, hours(0, 1))], [computer(1, full=FULL), computer(2, full=FULL)])
+    assert isinstance(decisions[0], Waits)
+    assert decisions[0].because == f"no computer that can run the image has room for it: {FULL} (vcl hosts)"
+
+
+def test_a_computer_without_room_is_given_to_who_wants_what_it_holds() -> None:
+    assert given(allocate([want(1, hours(0, 1))], [computer(1, holds=1, full=FULL), computer(2)])) == {1: 1}
+
+
+def test_who_waits_for_others_hears_of_those_without_room_too() -> None:
+    decisions = allocate([want(1, hours(0, 2))], [computer(1, busy=(hours(1, 2),)), computer(2, full=FULL)])
+    assert isinstance(decisions[0], Waits)
+    assert decisions[0].because.startswith("the one computer that can run the image is taken; 1 more have no room")
+
+
+def test_a_full_disk_today_refuses_nobody_who_comes_later() -> None:
+    assert given(allocate([want(1, hours(24, 25), soon=False)], [computer(1, full=FULL)])) == {1: 1}
+    decisions = allocate([want(1, hours(24, 25), soon=False)], [computer(1, full=FULL), computer(2, holds=9)])
+    assert given(decisions) == {1: 2}
+
+
+def test_a_host_that_takes_no_new_master_comes_after_one_that_does() -> None:
+    decisions = allocate([want(1, hours(0, 1))], [computer(1, no_new_master=True), computer(2, holds=9)])
+    assert given(decisions) == {1: 2}
+    assert given(allocate([want(1, hours(0, 1))], [computer(1, no_new_master=True)])) == {1: 1}

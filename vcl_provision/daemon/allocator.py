@@ -81,6 +81,7 @@ def _wanted(waiting: questions.Waiting) -> Wanted:
         revision_id=waiting.revision_id,
         span=(waiting.begin, waiting.until),
         waits=waiting.waits,
+        soon=waiting.soon,
     )
 
 
@@ -90,5 +91,7 @@ def _candidate(computer: questions.Standing) -> Candidate:
         runs=frozenset(computer.runs),
         holds=computer.holds,
         free_now=computer.free_now,
+        no_room=computer.no_room or "",
+        no_new_master=computer.no_new_master,
         busy=tuple(zip(computer.busy_from, computer.busy_until, strict=True)),
     )

@@ -12,8 +12,10 @@ from structlog.contextvars import bound_contextvars
 
 from vcl_provision.channels.patience import Patience
 from vcl_provision.daemon.breaker import Breakers
+from vcl_provision.daemon.disk_watch import DiskWatch
 from vcl_provision.daemon.passwords import with_way_in
 from vcl_provision.daemon.record import WorkRecord
+from vcl_provision.daemon.room import ClaimedRoom
 from vcl_provision.daemon.runs import Run
 from vcl_provision.daemon.scribe import Scribe
 from vcl_provision.daemon.steady import SteadyDatabase
@@ -22,7 +24,7 @@ from vcl_provision.daemon.undo import ModuleOf
 from vcl_provision.drivers.driver import Driver
 from vcl_provision.drivers.guest import Guest
 from vcl_provision.drivers.provisioner import Provisioner
-from vcl_provision.model.faults import BrokenModule, Cancelled, HostUnreachable, LeaseLost, ProvisionError
+from vcl_provision.model.faults import BrokenModule, Cancelled, HostUnreachable, LeaseLost, NoRoom, ProvisionError
 from vcl_provision.model.reservation import Claim, Timings
 from vcl_provision.model.states import Event, RequestState
 from vcl_provision.store import outcomes
@@ -57,6 +59,7 @@ class Conductor:
     scribe: Scribe
     toolbox: Toolbox
     breakers: Breakers
+    disk_watch: DiskWatch
     timings: Timings
     """VCL's timings where neither the lab nor the affiliation has its own."""
     budgets: Mapping[RequestState, float]
@@ -142,6 +145,8 @@ class Conductor:
             self.breakers.was_away(run.claim.host_id)
         else:
             self._host_answered(run)
+        if isinstance(error, NoRoom) and gathered.computer.host is not None:
+            self.disk_watch.look_at(gathered.computer.host)
         return verdict(error, attempts=gathered.reservation.attempts, gives_up=route.gives_up)
 
     def _host_answered(self, run: Run) -> None:
@@ -191,6 +196,7 @@ class Conductor:
             patience=patience,
             progress=record,
             effects=record.effects_of,
+            room=ClaimedRoom(database=record.database, claim=run.claim, progress=record),
         )
         provisioner, guest = self._driven_by(run, gathered, ports)
         record.module_of = self._modules(ports, gathered, provisioner, guest)

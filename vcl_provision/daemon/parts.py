@@ -15,6 +15,8 @@ from vcl_provision.daemon.audit import JournalAudit
 from vcl_provision.daemon.breaker import Breakers
 from vcl_provision.daemon.claimer import Claimer, Limits
 from vcl_provision.daemon.conductor import Conductor
+from vcl_provision.daemon.disk_watch import DiskWatch
+from vcl_provision.daemon.host_work import HostWork
 from vcl_provision.daemon.kept import KeptThings
 from vcl_provision.daemon.leases import Leases
 from vcl_provision.daemon.pull import KeptOffers, OfferedByHttp, PullServer, journalled
@@ -46,6 +48,7 @@ class Parts:
     leases: Leases
     claimer: Claimer
     reaper: Reaper
+    disk_watch: DiskWatch
     pull: PullServer | None
 
     def reload(self, settings: Settings) -> None:
@@ -98,6 +101,7 @@ def build(settings: Settings) -> Parts:
         leases=leases,
         claimer=claimer,
         reaper=Reaper(database=database, leases=leases, wake=claimer.wake),
+        disk_watch=claimer.conductor.disk_watch,
         pull=_pull_server(settings.firstboot, database, scribe),
     )
 
@@ -153,6 +157,12 @@ def _claimer(
         scribe=scribe,
         toolbox=toolbox,
         breakers=breakers,
+        disk_watch=DiskWatch(
+            database=database,
+            work=HostWork(modules=toolbox.modules, kept=toolbox.kept, locks=toolbox.locks),
+            breakers=breakers,
+            every=settings.work.measure_disks,
+        ),
         timings=settings.timing,
         budgets=_budgets(settings),
         management_keys=(management_key(settings.ssh.key).public,),

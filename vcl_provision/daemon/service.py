@@ -145,6 +145,13 @@ class Service:
             Tick(name="renew", every=work.lease / 3, act=parts.leases.renew, own_thread=True),
             Tick(name="wait in vain", every=work.tick, act=guarded(parts.claimer.allocator.give_up_waiting)),
             Tick(name="reap", every=work.tick, act=guarded(parts.reaper.reap)),
+            Tick(
+                name="disks",
+                every=work.measure_disks,
+                act=guarded(parts.disk_watch.look),
+                own_thread=True,
+                at_once=True,
+            ),
             Tick(name="check in", every=work.tick, act=asks(parts, lambda conn: nodes.check_in(conn, node_id))),
             Tick(
                 name="prune",

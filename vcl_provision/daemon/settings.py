@@ -55,12 +55,14 @@ class WorkSettings:
     lease: Seconds = 60
     tick: Seconds = 5
     drain: Seconds = 60
+    measure_disks: Seconds = 60
 
     def __post_init__(self) -> None:
         _require(self.workers >= 1, "workers must be 1 or more")
         _require(self.per_host >= 1, "per_host must be 1 or more")
         _require(self.lease >= 3, "lease must be 3 s or more: it is renewed three times in its life")
         _require(self.tick > 0, "tick must be more than 0 s")
+        _require(self.measure_disks >= 1, "measure_disks must be 1 s or more")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -12,12 +13,16 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
-    """`act` is called each `every` seconds; `own_thread` for what must not wait behind other ticks."""
+    """`act` is called each `every` seconds, with `at_once` also when the daemon starts.
+
+    `own_thread`: it must not wait behind other ticks, or they behind it.
+    """
 
     name: str
     every: float
     act: Callable[[], None]
     own_thread: bool = False
+    at_once: bool = False
 
 
 class Ticks:
@@ -38,6 +43,7 @@ class Ticks:
                 max_instances=1,
                 coalesce=True,
                 misfire_grace_time=None,
+                **({"next_run_time": datetime.now(UTC)} if tick.at_once else {}),
             )
 
     def start(self) -> None:

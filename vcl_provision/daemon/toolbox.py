@@ -13,7 +13,7 @@ from vcl_provision.daemon.kept import KeptThings
 from vcl_provision.drivers.guest import Guest
 from vcl_provision.drivers.loading import Modules
 from vcl_provision.drivers.provisioner import GuestExec, Provisioner
-from vcl_provision.drivers.task import Effects, Guests, NoPull, Progress, Pull, Task
+from vcl_provision.drivers.task import Effects, Guests, NoPull, Progress, Pull, Room, Task
 from vcl_provision.model.faults import BrokenModule
 from vcl_provision.model.lab import Computer
 from vcl_provision.store.locks import LabLocks
@@ -28,6 +28,7 @@ class Ports:
     patience: Patience
     progress: Progress
     effects: Callable[[str, str], Effects]
+    room: Room
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,7 @@ class Toolbox:
             kept=self.kept,
             locks=self.locks,
             pull=self.pull,
+            room=ports.room,
         )
 
 

@@ -6,6 +6,7 @@ from vcl_provision.drivers.driver import API, Driver, NoOptions
 from vcl_provision.drivers.guest import Guest
 from vcl_provision.drivers.provisioner import (
     Addresses,
+    Disks,
     Found,
     GuestExec,
     Inventory,
@@ -36,13 +37,17 @@ from vcl_provision.images.repository import (
     DiskFormat,
     DiskRole,
     ImageDescriptor,
+    Leftover,
     OperatingSystem,
     Progress,
     Repository,
     Sink,
     blob_of,
     is_held,
+    leftovers,
     open_repository,
+    remove_leftovers,
+    space_of,
 )
 from vcl_provision.model.faults import (
     Cancelled,
@@ -58,11 +63,13 @@ from vcl_provision.model.faults import (
 from vcl_provision.model.lab import Address, Computer, ConnectMethod, ConnectPort, Revision, User, VmHost, VmProfile
 from vcl_provision.model.options import Seconds
 from vcl_provision.model.secret import Secret
+from vcl_provision.model.space import A_MACHINE, HostDisks, Space, full
 from vcl_provision.model.states import ComputerKind, ComputerState, NodeStatus, Power, RequestState
 from vcl_provision.model.steps import Step
 
 __all__ = [
     "API",
+    "A_MACHINE",
     "BOOT_SECTOR",
     "FW_CFG_NAME",
     "PROPERTY_FLAGS",
@@ -82,14 +89,17 @@ __all__ = [
     "Disk",
     "DiskFormat",
     "DiskRole",
+    "Disks",
     "Driver",
     "FirstBoot",
     "Found",
     "Guest",
     "GuestExec",
+    "HostDisks",
     "HostUnreachable",
     "ImageDescriptor",
     "Inventory",
+    "Leftover",
     "LocalHost",
     "LocalImage",
     "LocalLab",
@@ -113,6 +123,7 @@ __all__ = [
     "Secret",
     "Sink",
     "Snapshots",
+    "Space",
     "Step",
     "StoredMaster",
     "Task",
@@ -124,15 +135,19 @@ __all__ = [
     "WrongHostKey",
     "blob_of",
     "bootparams_image",
+    "full",
     "fw_cfg_file",
     "fw_cfg_secrets",
     "guest_properties",
     "guestinfo",
     "is_held",
+    "leftovers",
     "nocloud_iso",
     "nocloud_vfat",
     "oem_strings",
     "open_repository",
     "password_hash",
     "pull_serial",
+    "remove_leftovers",
+    "space_of",
 ]

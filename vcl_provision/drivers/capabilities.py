@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from vcl_provision.drivers.provisioner import Addresses, GuestExec, Inventory, LocalHost, Masters, Metrics, Snapshots
+from vcl_provision.drivers.provisioner import (
+    Addresses,
+    Disks,
+    GuestExec,
+    Inventory,
+    LocalHost,
+    Masters,
+    Metrics,
+    Snapshots,
+)
 
-ALL: tuple[type, ...] = (Addresses, GuestExec, Inventory, LocalHost, Masters, Metrics, Snapshots)
+ALL: tuple[type, ...] = (Addresses, Disks, GuestExec, Inventory, LocalHost, Masters, Metrics, Snapshots)
 
 
 def declared(module: type) -> list[type]:

@@ -13,6 +13,7 @@ from vcl_provision.channels.runner import Channel
 from vcl_provision.drivers.driver import Driver, O
 from vcl_provision.images.firstboot import FirstBoot
 from vcl_provision.model.lab import Address, Computer, Revision, VmHost
+from vcl_provision.model.space import HostDisks
 from vcl_provision.model.states import NodeStatus, Power
 
 
@@ -109,6 +110,12 @@ class StoredMaster:
     bytes: int
     changed: datetime
     holders: Sequence[str]
+    left: bool = False
+    """No master, but what is there of one whose transfer was cut off; `holders`: who is at it."""
+
+    def unneeded(self, named: Collection[str], before: datetime) -> bool:
+        """Whether nothing needs it: held by nobody, from before, and no master of a `named` content."""
+        return not self.holders and self.changed < before and (self.left or self.sha256 not in named)
 
 
 @runtime_checkable
@@ -126,6 +133,15 @@ class Masters(Protocol):
 
         No load relies on a master meanwhile without asking again for it; `named` is asked when that is so.
         """
+        ...
+
+
+@runtime_checkable
+class Disks(Protocol):
+    """Measures the disks of a VM host, so that it is seen before one is full."""
+
+    def disks(self, host: VmHost) -> HostDisks:
+        """As they are now; a folder that is not there yet will be on the disk of the one above. Changes nothing."""
         ...
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -12,7 +12,8 @@ from vcl_provision.channels.runner import Channel
 from vcl_provision.images.firstboot import FirstBoot
 from vcl_provision.images.repository import Repository, open_repository
 from vcl_provision.model.faults import Ran, Refused, Transient
-from vcl_provision.model.lab import Computer, VmProfile
+from vcl_provision.model.lab import Computer, VmHost, VmProfile
+from vcl_provision.model.space import Space
 from vcl_provision.model.steps import Step
 
 T = TypeVar("T")
@@ -67,6 +68,33 @@ class Pull(Protocol):
         ...
 
 
+class Room(Protocol):
+    """Room on the disks of VM hosts, over all management nodes: what is on its way to one is counted there."""
+
+    def for_masters(
+        self, host: VmHost, needed: Callable[[], int], measure: Callable[[], Space], *, patience: Patience
+    ) -> AbstractContextManager[None]:
+        """Room for so many bytes of masters, kept for the work inside, which brings them.
+
+        Both are asked again while others bring theirs: what these bring may be what is needed here. Raises Refused if
+        it does not fit, TimedOut, Cancelled.
+        """
+        ...
+
+
+class RoomAlone:
+    """Nobody else brings anything."""
+
+    @contextmanager
+    def for_masters(
+        self, host: VmHost, needed: Callable[[], int], measure: Callable[[], Space], *, patience: Patience
+    ) -> Generator[None]:
+        """See Room."""
+        patience.check()
+        measure().require(needed(), host.profile.keep_free_mb)
+        yield
+
+
 class NoPull:
     """There is no such place."""
 
@@ -93,6 +121,7 @@ class Task:
     kept: Kept
     locks: Locks
     pull: Pull = field(default_factory=NoPull)
+    room: Room = field(default_factory=RoomAlone)
 
     def say(self, step: Step, info: str = "") -> None:
         """Tells people what is done now."""

@@ -26,7 +26,7 @@ Columns = Mapping[str, Callable[[R], Cell]]
 STYLES = {
     **dict.fromkeys(("reserved", "inuse", "available", "ok"), "green"),
     **dict.fromkeys(("new", "reload", "reclaim", "deleted", "timeout", "reloading"), "yellow"),
-    **dict.fromkeys(("failed", "maintenance", "broken"), "red"),
+    **dict.fromkeys(("failed", "maintenance", "broken", "full"), "red"),
     "complete": "dim",
 }
 
@@ -117,6 +117,14 @@ def moment(at: datetime | None, *, beside: datetime | None = None) -> str:
     if 0 < (local.date() - day).days < 7:
         return f"{local:%a %H:%M}"
     return f"{local:%d %b %H:%M}" if local.year == day.year else f"{local:%d %b %Y %H:%M}"
+
+
+def spoken_size(size: int) -> str:
+    """Bytes as people read them: `320 MB`, `1.4 GB`; in powers of two, as the other sizes here."""
+    for power, unit in ((40, "TB"), (30, "GB")):
+        if size >= 1 << power:
+            return f"{size / (1 << power):.1f} {unit}"
+    return f"{size >> 20} MB"
 
 
 def span(start: datetime, end: datetime) -> str:

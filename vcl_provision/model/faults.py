@@ -59,6 +59,10 @@ class Refused(ProvisionError):
     kind = FaultKind.REFUSED
 
 
+class NoRoom(Refused):
+    """A disk is full, or would be: what else is sent there is refused too, until there is room."""
+
+
 class CommandFailed(ProvisionError):
     """A command ended with a status other than zero; `ran` has its output. Tried once more, then failed."""
 

@@ -66,6 +66,8 @@ class VmProfile:
     overrides: Mapping[str, object] = field(default_factory=dict[str, object])
     credentials: str = ""
     """Where the credentials are, never themselves: `file:PATH` or `env:NAME`."""
+    keep_free_mb: int | None = None
+    """MiB that loads leave free on the disks of both paths; None: the usual part (model.space)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,10 @@ from vcl_provision.store.database import Connection
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
-    """A reservation without a computer, as it stands in the queue. Moments are seconds since the epoch."""
+    """A reservation without a computer, as it stands in the queue. Moments are seconds since the epoch.
+
+    `soon`: it begins so soon that it matters whether a host has room now.
+    """
 
     reservation_id: int
     request_id: int
@@ -22,16 +25,22 @@ class Waiting:
     begin: float
     until: float
     waits: bool
+    soon: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """A computer in service: which of the revisions asked for it could run, what it holds, when it is reserved."""
+    """A computer in service: which of the revisions asked for it could run, what it holds, when it is reserved.
+
+    `no_room`: why nothing can be loaded on it now; `no_new_master`: only what lies on its host already.
+    """
 
     computer_id: int
     runs: list[int]
     holds: int | None
     free_now: bool
+    no_room: str | None
+    no_new_master: bool
     busy_from: list[float]
     busy_until: list[float]
 
@@ -43,7 +52,8 @@ def in_queue(conn: Connection, limit: int) -> list[Waiting]:
             """
             SELECT r.id AS reservation_id, r.request_id, r.image_revision_id AS revision_id,
                    extract(epoch FROM greatest(q.start_time, vcl.now()))::float8 AS begin,
-                   extract(epoch FROM q.end_time)::float8 AS until, q.wait_for_computer AS waits
+                   extract(epoch FROM q.end_time)::float8 AS until, q.wait_for_computer AS waits,
+                   q.start_time < vcl.now() + interval '1 hour' AS soon
               FROM reservation r JOIN request q ON q.id = r.request_id
              WHERE r.computer_id IS NULL AND r.released_at IS NULL AND q.state IN ('new', 'reload')
                AND q.end_time > vcl.now()
@@ -66,7 +76,8 @@ def standing(conn: Connection, revisions: Sequence[int], begin: float, until: fl
             """
             SELECT c.id AS computer_id, array_agg(v.id) AS runs,
                    CASE WHEN c.prepared AND NOT c.tainted THEN c.loaded_revision_id END AS holds,
-                   c.state = 'available' AS free_now,
+                   c.state = 'available' AS free_now, min(fit.no_room) AS no_room,
+                   bool_or(fit.no_new_master) AS no_new_master,
                    coalesce(busy.begin, '{}') AS busy_from, coalesce(busy.until, '{}') AS busy_until
               FROM image_revision v JOIN fit ON fit.image_id = v.image_id JOIN computer c ON c.id = fit.computer_id
               LEFT JOIN (
@@ -89,28 +100,32 @@ def shortlist(
     """The first `each` computers for each of the revisions, in the order of preference, that are free all that time.
 
     Of thousands it looks at few: sorted first, asked one after the other whether it is free, until there are enough.
+    Those whose host has no room for what they do not hold are not among them.
     """
     with conn.cursor(row_factory=class_row(Standing)) as cursor:
         return cursor.execute(
             """
             SELECT listed.computer_id, array_agg(listed.revision_id) AS runs, listed.holds, listed.free_now,
-                   '{}'::float8[] AS busy_from, '{}'::float8[] AS busy_until
+                   NULL AS no_room, listed.no_new_master, '{}'::float8[] AS busy_from, '{}'::float8[] AS busy_until
               FROM image_revision v, LATERAL (
                    SELECT sorted.*, v.id AS revision_id FROM (
-                          SELECT c.id AS computer_id, held.revision_id AS holds, c.state = 'available' AS free_now
+                          SELECT c.id AS computer_id, held.revision_id AS holds, c.state = 'available' AS free_now,
+                                 fit.no_new_master
                             FROM fit JOIN computer c ON c.id = fit.computer_id, LATERAL (
                                  SELECT CASE WHEN c.prepared AND NOT c.tainted THEN c.loaded_revision_id END
                                         AS revision_id) held
                            WHERE fit.image_id = v.image_id AND fit.in_service
+                             AND (fit.no_room IS NULL OR held.revision_id = v.id)
                            ORDER BY c.state = 'available' DESC, (held.revision_id = v.id) IS TRUE DESC,
-                                    held.revision_id IS NULL DESC, c.id) sorted
+                                    fit.no_new_master, held.revision_id IS NULL DESC, c.id) sorted
                     WHERE (SELECT r.id FROM reservation r
                             WHERE r.computer_id = sorted.computer_id AND r.released_at IS NULL
                               AND int8range(r.computer_id, r.computer_id, '[]')
                                   && int8range(sorted.computer_id, sorted.computer_id, '[]')
                               AND r.during && tstzrange(to_timestamp(%s), to_timestamp(%s)) LIMIT 1) IS NULL
                     LIMIT %s) listed
-             WHERE v.id = ANY(%s) GROUP BY listed.computer_id, listed.holds, listed.free_now
+             WHERE v.id = ANY(%s) GROUP BY listed.computer_id, listed.holds, listed.free_now,
+                   listed.no_new_master
             """,
             [begin, until, each, list(revisions)],
         ).fetchall()

@@ -10,15 +10,22 @@ from vcl_provision.model.lab import VmHost, VmProfile
 from vcl_provision.store.database import Connection
 
 
-def vm_hosts(conn: Connection) -> list[VmHost]:
-    """All, by name; also those out of service, on which machines may still be."""
+def vm_hosts(conn: Connection, *, not_measured_for: float = 0.0) -> list[VmHost]:
+    """All, by name; also those out of service, on which machines may still be.
+
+    `not_measured_for`: only those whose disks were not measured in so many seconds.
+    """
     question = """
         SELECT h.id AS host_id, h.name AS host, h.address AS host_address, h.module AS host_module,
-               p.name AS profile, p.repository_path, p.datastore_path, p.vm_path, p.network, p.overrides, p.credentials
-          FROM vm_host h JOIN vm_profile p ON p.id = h.vm_profile_id ORDER BY h.name
+               p.name AS profile, p.repository_path, p.datastore_path, p.vm_path, p.network, p.overrides, p.credentials,
+               p.keep_free_mb
+          FROM vm_host h JOIN vm_profile p ON p.id = h.vm_profile_id
+         WHERE NOT EXISTS (SELECT FROM vm_host_disk d
+                            WHERE d.vm_host_id = h.id AND d.measured_at > vcl.now() - make_interval(secs => %s))
+         ORDER BY h.name
     """
     with conn.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(question).fetchall()
+        rows = cursor.execute(question, [not_measured_for]).fetchall()
     return [vm_host_of(row) for row in rows]
 
 
@@ -37,6 +44,7 @@ def vm_host_of(row: dict[str, Any]) -> VmHost:
             network=row["network"],
             overrides=row["overrides"],
             credentials=row["credentials"],
+            keep_free_mb=row["keep_free_mb"],
         ),
     )
 

@@ -55,6 +55,7 @@ _QUESTION = """
            c.public_address, c.mac, c.ram_mb, c.cpus, c.host_key, c.loaded_revision_id, c.prepared, c.tainted,
            h.id AS host_id, h.name AS host, h.address AS host_address, h.module AS host_module,
            p.name AS profile, p.repository_path, p.datastore_path, p.vm_path, p.network, p.overrides, p.credentials,
+           p.keep_free_mb,
            v.id AS revision_id, v.revision, v.name AS revision_name, v.production,
            i.id AS image_id, i.name AS image, i.min_ram_mb, i.min_cpus, i.root_access, i.set_hostname, i.check_user,
            i.load_seconds, os.name AS os, os.module AS os_module,

@@ -12,20 +12,25 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """A reservation without a computer. `waits`: else its request is refused at once if none is free."""
+    """A reservation without a computer. `waits`: else its request is refused at once if none is free.
+
+    `soon`: it is loaded so soon that a host without room will have none by then.
+    """
 
     reservation_id: int
     request_id: int
     revision_id: int
     span: Span
     waits: bool = True
+    soon: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
     """A computer: which revisions it could run, what it holds (and nobody was in), when it is taken.
 
-    `free_now`: nothing has to be taken back first.
+    `free_now`: nothing has to be taken back first. `no_room`: why nothing can be loaded on it now, empty if something
+    can; `no_new_master`: only images that lie on its host already.
     """
 
     computer_id: int
@@ -33,6 +38,8 @@ class Candidate:
     holds: int | None
     free_now: bool
     busy: tuple[Span, ...] = ()
+    no_room: str = ""
+    no_new_master: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +62,9 @@ class RefusedOne:
 
 
 Decision = Assigned | Waits | RefusedOne
+
+_NAMED = 3
+"""Full disks that a reason names: their hosts are all in `vcl hosts`."""
 
 Taken = dict[int, list[Span]]
 """When each computer is reserved, in the database and by the decisions so far."""
@@ -98,7 +108,8 @@ def _none_free(
     want: Wanted, wants: Sequence[Wanted], candidates: Sequence[Candidate], taken: Taken
 ) -> Waits | RefusedOne:
     fitting = [c for c in candidates if _could(c, want)]
-    because = _because(len(fitting), len(wants))
+    full = [c for c in candidates if want.revision_id in c.runs and c not in fitting]
+    because = _because(len(fitting), len(wants), full)
     if not want.waits:
         hint = "ask for another time, or wait for one: wait_for_computer true, which is vcl reserve without --no-wait"
         return RefusedOne(reservation_id=want.reservation_id, said=because, hint=hint)
@@ -107,7 +118,16 @@ def _none_free(
     return Waits(reservation_id=want.reservation_id, because=because)
 
 
-def _because(fitting: int, machines: int) -> str:
+def _because(fitting: int, machines: int, full: Sequence[Candidate]) -> str:
+    if not full:
+        return _taken(fitting, machines)
+    where = ", ".join(sorted({candidate.no_room for candidate in full})[:_NAMED])
+    if fitting == 0:
+        return f"no computer that can run the image has room for it: {where} (vcl hosts)"
+    return f"{_taken(fitting, machines)}; {len(full)} more have no room for it: {where} (vcl hosts)"
+
+
+def _taken(fitting: int, machines: int) -> str:
     if fitting == 0:
         return "no computer in service can run the image"
     if machines > fitting:
@@ -120,18 +140,21 @@ def _because(fitting: int, machines: int) -> str:
 
 
 def _could(candidate: Candidate, want: Wanted) -> bool:
-    return want.revision_id in candidate.runs
+    if want.revision_id not in candidate.runs:
+        return False
+    return not (candidate.no_room and want.soon) or candidate.holds == want.revision_id
 
 
 def _overlaps(busy: Sequence[Span], span: Span) -> bool:
     return any(begin < span[1] and span[0] < end for begin, end in busy)
 
 
-def _preference(candidate: Candidate, want: Wanted) -> tuple[bool, bool, bool, int]:
-    """Least is best: free and loaded with the image, free and holding nothing, the rest; then by number."""
+def _preference(candidate: Candidate, want: Wanted) -> tuple[bool, bool, bool, bool, int]:
+    """Least is best: free and loaded with the image, free on a host with room, holding nothing; then by number."""
     return (
         not candidate.free_now,
         candidate.holds != want.revision_id,
+        bool(candidate.no_room) or candidate.no_new_master,
         candidate.holds is not None,
         candidate.computer_id,
     )

@@ -19,8 +19,10 @@ from vcl_provision.drivers import (
     Address,
     Addresses,
     Computer,
+    Disks,
     FirstBoot,
     Found,
+    HostDisks,
     Inventory,
     LocalHost,
     LocalLab,
@@ -40,7 +42,7 @@ from vcl_provision.drivers import (
     VmHost,
 )
 
-from . import capturing, evidence, local_host, networks, slots, snapshots, unneeded, volumes
+from . import capturing, evidence, local_host, networks, room, slots, snapshots, unneeded, volumes
 from .accelerator import kvm_works
 from .binding import libvirt
 from .connections import Hypervisor, is_local, uri_of
@@ -70,7 +72,7 @@ class Options:
             raise ValueError(f"capture_compression {self.capture_compression!r} is none of zstd, zlib")
 
 
-class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Masters, Metrics, Snapshots):
+class Libvirt(Provisioner[Options], Addresses, Disks, Inventory, LocalHost, Masters, Metrics, Snapshots):
     """Drives libvirt through its own API."""
 
     Options = Options
@@ -107,6 +109,7 @@ class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Masters, Me
         hardware = hardware_of(host.profile)
         self.task.say(Step.STARTLOAD)
         self.control_VM(computer, Power.REMOVE)
+        room.require_room_for_machine(host, self._connected)
         self.retrieve_image(revision, host)
         order = Order(
             computer=computer,
@@ -148,7 +151,7 @@ class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Masters, Me
         with self._connected(host) as connection:
             if action is Power.REMOVE:
                 slots.clear(connection, computer.name, owner)
-                self._remove_files(connection, host.profile.vm_path, owner)
+                volumes.remove_files(connection, host.profile.vm_path, owner, self.task.patience)
             else:
                 slots.control(connection, computer.name, owner, action)
 
@@ -157,7 +160,7 @@ class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Masters, Me
         with self._hypervisor(uri).connected(self.task.patience) as connection:
             with contextlib.suppress(Refused):
                 slots.clear(connection, name, owner)
-            self._remove_files(connection, vm_path, owner)
+            volumes.remove_files(connection, vm_path, owner, self.task.patience)
 
     def undo_discard(self, path: str) -> None:
         """Undoes a capture that did not end."""
@@ -166,6 +169,9 @@ class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Masters, Me
     def inventory(self, host: VmHost) -> Sequence[Found]:
         with self._connected(host) as connection:
             return [*slots.listed(connection), *volumes.listed(connection, host.profile.vm_path)]
+
+    def disks(self, host: VmHost) -> HostDisks:
+        return room.disks(host, self._connected)
 
     def masters(self, host: VmHost) -> Sequence[StoredMaster]:
         with self._connected(host) as connection:
@@ -250,11 +256,6 @@ class Libvirt(Provisioner[Options], Addresses, Inventory, LocalHost, Masters, Me
         with self._connected(host) as connection:
             pool = volumes.pool_at(connection, host.profile.vm_path)
             return "kvm" if kvm_works(connection, pool, self.task.patience) else "tcg"
-
-    def _remove_files(self, connection: libvirt.virConnect, vm_path: str, owner: str) -> None:
-        pool = volumes.existing_pool(connection, vm_path)
-        if pool is not None:
-            volumes.remove_files(pool, owner, self.task.patience)
 
     def _alive(self, computer: Computer, host: VmHost) -> bool:
         with self._connected(host) as connection:

@@ -25,12 +25,13 @@ from vcl_provision.drivers import (
     Revision,
     Task,
     blob_of,
+    full,
 )
 
 from .binding import libvirt, numbers
 from .machine import disks_of, mark_of
 from .making import system_first
-from .volumes import CHUNK, finished, full
+from .volumes import CHUNK, finished
 
 _SCRATCH = "capture-"
 

@@ -22,15 +22,17 @@ from vcl_provision.drivers import (
     Repository,
     Revision,
     Sink,
+    Space,
     Step,
     Task,
     VmHost,
     is_held,
+    space_of,
 )
 
 from .binding import libvirt, numbers
 from .connections import found, is_local
-from .volumes import CHUNK, existing_pool, finished, make_empty, pool_at, remove_file, require_room, room_for, send
+from .volumes import CHUNK, existing_pool, finished, make_empty, pool_at, remove_file, room_for, send, space_in
 
 _LONG = 1 << 30
 """Bytes that take long enough to be told of."""
@@ -103,8 +105,12 @@ class LocalDatastore:
         return is_held(Path(master.folder), master.descriptor)
 
     def put(self, task: Task, host: VmHost, master: Master) -> None:
-        with task.locks.hold(f"master {host.name} {master.descriptor.name}", patience=task.patience):
-            master.repository.fetch(master.descriptor, Path(master.folder), patience=task.patience, progress=told(task))
+        folder, repository, descriptor = Path(master.folder), master.repository, master.descriptor
+        with _room(task, host, master, lambda: repository.room_for(descriptor, folder), lambda: space_of(folder)):
+            kept = host.profile.keep_free_mb
+            repository.fetch(
+                descriptor, folder, patience=task.patience, progress=told(task), keep_free_mb=kept
+            )
 
 
 class RemoteDatastore:
@@ -118,14 +124,35 @@ class RemoteDatastore:
         return pool is not None and all(length_of(pool, blob) == blob.bytes for blob in master.descriptor.blobs)
 
     def put(self, task: Task, host: VmHost, master: Master) -> None:
-        pool = pool_at(self._connection, master.folder)
-        require_room(pool, sum(blob.bytes for blob in master.descriptor.blobs if length_of(pool, blob) < 0))
-        for blob in master.descriptor.blobs:
-            with task.locks.hold(lock_of(host, blob.sha256), patience=task.patience):
-                if length_of(pool, blob) != blob.bytes:  # not brought by somebody else meanwhile
-                    sink = VolumeSink(self._connection, pool, blob)
-                    with room_for(pool, blob.bytes):
-                        master.repository.send(blob, sink, patience=task.patience, progress=told(task))
+        pool, blobs = pool_at(self._connection, master.folder), master.descriptor.blobs
+        with _room(
+            task,
+            host,
+            master,
+            lambda: sum(max(0, blob.bytes - max(0, length_of(pool, blob))) for blob in blobs),
+            lambda: space_in(pool),
+        ):
+            for blob in blobs:
+                self._bring(task, host, master, pool, blob)
+
+    def _bring(self, task: Task, host: VmHost, master: Master, pool: libvirt.virStoragePool, blob: Blob) -> None:
+        with task.locks.hold(lock_of(host, blob.sha256), patience=task.patience):
+            if length_of(pool, blob) != blob.bytes:  # not brought by somebody else meanwhile
+                sink = VolumeSink(self._connection, pool, blob)
+                with room_for(pool, blob.bytes):
+                    master.repository.send(blob, sink, patience=task.patience, progress=told(task))
+
+
+@contextlib.contextmanager
+def _room(
+    task: Task, host: VmHost, master: Master, needed: Callable[[], int], measure: Callable[[], Space]
+) -> Generator[None]:
+    """One fetches an image to a host, with room for it; who comes after finds it there, and needs none."""
+    with (
+        task.locks.hold(f"master {host.name} {master.descriptor.name}", patience=task.patience),
+        task.room.for_masters(host, needed, measure, patience=task.patience),
+    ):
+        yield
 
 
 @contextlib.contextmanager

@@ -6,12 +6,13 @@ import os.path
 import re
 from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import fromstring
 
-from vcl_provision.drivers import Refused, StoredMaster, Task, VmHost
+from vcl_provision.drivers import Leftover, Refused, StoredMaster, Task, VmHost, leftovers, remove_leftovers
 
 from .binding import libvirt, numbers
+from .connections import is_local
 from .masters import gate_of, lock_of
 from .volumes import existing_pool, pool_at, refresh, remove_file
 
@@ -26,7 +27,7 @@ def lying(connection: libvirt.virConnect, host: VmHost) -> list[StoredMaster]:
     refresh(pool)
     masters = [volume for volume in pool.listAllVolumes() if _CONTENT.fullmatch(volume.name())]
     holders = _holders(connection, host) if masters else {}
-    return [_stored(volume, holders.get(volume.name(), [])) for volume in masters]
+    return [*(_stored(volume, holders.get(volume.name(), [])) for volume in masters), *_left(host)]
 
 
 def remove(
@@ -37,12 +38,32 @@ def remove(
     with task.locks.hold(gate_of(host), patience=task.patience):
         kept = named()
         for master in lying(connection, host):
-            if master.sha256 in kept or master.holders or master.changed >= before:
+            if master.left or not master.unneeded(kept, before):
                 continue
             with task.locks.hold(lock_of(host, master.sha256), patience=task.patience):
                 remove_file(pool_at(connection, host.profile.datastore_path), master.sha256)
             gone.append(master)
-    return gone
+    return [*gone, *_without_leftovers(host, before)]
+
+
+def _left(host: VmHost) -> list[StoredMaster]:
+    """Of transfers to this machine; one to another goes on in the file that becomes the master."""
+    return [_leftover(each) for each in leftovers(_folder(host))] if is_local(host.address) else []
+
+
+def _without_leftovers(host: VmHost, before: datetime) -> list[StoredMaster]:
+    if not is_local(host.address):
+        return []
+    return [_leftover(each) for each in remove_leftovers(_folder(host), before)]
+
+
+def _folder(host: VmHost) -> Path:
+    return Path(host.profile.datastore_path)
+
+
+def _leftover(found: Leftover) -> StoredMaster:
+    holders = ["a transfer under way"] if found.busy else []
+    return StoredMaster(sha256=found.sha256, bytes=found.bytes, changed=found.changed, holders=holders, left=True)
 
 
 def _holders(connection: libvirt.virConnect, host: VmHost) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Generator, Iterator
 from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
 
-from vcl_provision.drivers import Found, Patience, Refused
+from vcl_provision.drivers import Found, Patience, Space, full
 
 from .binding import libvirt, numbers
 from .connections import found, gone_is_fine
@@ -24,7 +24,6 @@ _OURS = re.compile(r"(vcl_[^_]+_.+)\.(?:disk\d*\.qcow2|seed\.(?:iso|img)|firstbo
 # rotated logs have numbers
 _EMPTY_OVERLAY = 1 << 18
 _MAKING = 30.0
-_MOST_KEPT = 1 << 30
 _FULL = "No space left on device"
 
 
@@ -96,13 +95,11 @@ def room_for(pool: libvirt.virStoragePool, needed: int) -> Generator[None]:
         raise full(path_of(pool), free=numbers(pool.info())[3], needed=needed) from error
 
 
-def require_room(pool: libvirt.virStoragePool, needed: int) -> None:
-    """Raises Refused if the pool's disk would be full with so many bytes more; a part of it stays free."""
+def space_in(pool: libvirt.virStoragePool) -> Space:
+    """The disk of a pool's folder."""
     refresh(pool)
     _, capacity, _, free = numbers(pool.info())
-    kept = min(_MOST_KEPT, capacity // 50)
-    if needed and free < needed + kept:
-        raise full(path_of(pool), free=free, needed=needed, kept=kept)
+    return Space(path=path_of(pool), total=capacity, free=free)
 
 
 @contextlib.contextmanager
@@ -135,11 +132,14 @@ def finished(stream: libvirt.virStream) -> Generator[None]:
     stream.finish()
 
 
-def remove_files(pool: libvirt.virStoragePool, owner: str, patience: Patience) -> None:
-    """Removes all files of an owner; those that are gone already are fine. Raises TimedOut, Cancelled.
+def remove_files(connection: libvirt.virConnect, path: str, owner: str, patience: Patience) -> None:
+    """Removes all files of an owner in a folder; those that are gone already are fine. Raises TimedOut, Cancelled.
 
     The host may still be at work for somebody who was killed: a file that it is making goes when it is made.
     """
+    pool = existing_pool(connection, path)
+    if pool is None:
+        return
     if file_name(owner, CONSOLE) in pool.listVolumes():
         refresh(pool)  # virtlogd may have rotated it, which libvirt does not notice
     for name in pool.listVolumes():
@@ -181,13 +181,6 @@ def refresh(pool: libvirt.virStoragePool) -> None:
     """Lets libvirt look at the folder again; while it writes there it will not, and what it writes it knows."""
     with contextlib.suppress(libvirt.libvirtError):
         pool.refresh()
-
-
-def full(path: str, *, free: int, needed: int, kept: int = 0) -> Refused:
-    """The error for a disk without room; `kept` bytes are to stay free."""
-    beside = f" and {kept} stay free" if kept else ""
-    said = f"{path} is full: {free} bytes are free, {needed} are needed{beside}"
-    return Refused(said, "make room there, or move the folder")
 
 
 def path_of(pool: libvirt.virStoragePool) -> str:

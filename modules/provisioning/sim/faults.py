@@ -54,9 +54,11 @@ ERRORS = ("transient", "unreachable", "refused", "failed", "timed_out", "bug")
 
 CALLS = (
     "*", "node_status", "does_image_exist", "retrieve_image", "load", "boot", "capture", "control_VM", "get_image_size",
-    "inventory", "metrics", "guest", "guest.connect",
+    "disks", "inventory", "metrics", "guest", "guest.connect",
 )  # fmt: skip
-"""What can be named in a script; `guest.<verb>` too. `load` is met before anything is done, `boot` when it starts."""
+"""What can be named in a script; `guest.<verb>` too. `load` is met before anything is done, `boot` when it starts.
+
+`*` is every call that work on a machine makes; not `disks`, which `vcld` asks whenever it likes."""
 
 
 def script(
@@ -117,14 +119,14 @@ def heal(world: World) -> None:
 
 
 _MATCHING = (
-    "SELECT id, kind, error, seconds, skip FROM fault WHERE (times = 0 OR fired < times) AND call IN (?, ?, '*')"
+    "SELECT id, kind, error, seconds, skip FROM fault WHERE (times = 0 OR fired < times) AND call IN (?, ?, ?)"
     " AND host IN (?, '*') AND computer IN (?, '*') ORDER BY id"
 )
 
 
 def strike(world: World, call: str, *, host: str, computer: str) -> Strike | None:
     """The fault that this call meets, counted as met; None, at the price of one question, if there is none."""
-    values = (call, call.partition(".")[0], host, computer)
+    values = (call, call.partition(".")[0], call if call == "disks" else "*", host, computer)
     if not world.ask(_MATCHING, *values):
         return None
     with world.change() as change:

@@ -169,6 +169,16 @@ def image_size(world: World, host: str, name: str) -> int | None:
     return int(row[0]) if row else None
 
 
+def taken(world: World, host: str, *, each: int) -> int:
+    """Bytes that whole images, and machines of so many bytes each, take on a host."""
+    row = world.first(
+        "SELECT (SELECT coalesce(sum(size), 0) FROM image WHERE host = ? AND whole)"
+        " + (SELECT count(*) FROM disk WHERE host = ?) * ?",
+        host, host, each,
+    )  # fmt: skip
+    return int(row[0]) if row else 0
+
+
 def put_image(world: World, host: str, name: str, *, size: int, owner: str, whole: bool) -> None:
     """Writes an image: first not whole, then whole."""
     with world.change() as change:

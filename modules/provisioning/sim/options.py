@@ -22,6 +22,10 @@ class Options:
     """Seconds after which they leave again; empty: they stay."""
     seed: int | None = None
     image_bytes: int = 1_000_000_000
+    disk_bytes: int = 1_000_000_000_000
+    """The disk of each host, on which both images and machines lie."""
+    machine_bytes: int = 0
+    """What each machine takes of it."""
     absent: Sequence[str] = ("no-such-image",)
     """Images that the repository does not hold; it holds all others."""
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from vcl_provision.drivers import (
+    A_MACHINE,
     Channel,
     CommandFailed,
     Computer,
+    Disks,
     FirstBoot,
     Found,
     GuestExec,
+    HostDisks,
     Inventory,
     LocalHost,
     LocalLab,
@@ -23,6 +27,7 @@ from vcl_provision.drivers import (
     Reading,
     Refused,
     Revision,
+    Space,
     Step,
     VmHost,
 )
@@ -39,7 +44,7 @@ from .world import World
 REPOSITORY = ""
 
 
-class Sim(Provisioner[Options], GuestExec, Inventory, Metrics, LocalHost):
+class Sim(Provisioner[Options], Disks, GuestExec, Inventory, Metrics, LocalHost):
     """Machines are rows; they take time and go wrong as they are told to."""
 
     Options = Options
@@ -66,14 +71,16 @@ class Sim(Provisioner[Options], GuestExec, Inventory, Metrics, LocalHost):
             if machines.image_size(world, _name(host), revision.name) is not None:
                 return
             size = self._size(world, revision)
-            twist = self._enter("retrieve_image", host)
-            if twist is not Twist.LIE:
-                self._write_image(world, _name(host), revision.name, size, half=twist is Twist.HALF)
+            with self._room(world, host, size):
+                twist = self._enter("retrieve_image", host)
+                if twist is not Twist.LIE:
+                    self._write_image(world, _name(host), revision.name, size, half=twist is Twist.HALF)
 
     def load(self, computer: Computer, revision: Revision, firstboot: FirstBoot) -> None:
         world, slot, task = self._world(computer.host), self._slot(computer), self.task
         task.say(Step.STARTLOAD)
         self.control_VM(computer, Power.REMOVE)
+        self._require_room_for_machine(world, computer.host)
         twist = self._enter("load", computer.host, computer.name)
         if twist is Twist.LIE:
             return
@@ -126,6 +133,11 @@ class Sim(Provisioner[Options], GuestExec, Inventory, Metrics, LocalHost):
             return []
         lying = machines.everything_on(self._world(host), host.name)
         return [Found(name=name, owner=owner, what=f"simulated {what} {name}") for name, owner, what in lying]
+
+    def disks(self, host: VmHost) -> HostDisks:
+        self._enter("disks", host)
+        space = self._space(self._world(host), host)
+        return HostDisks(masters=space, machines=space)
 
     def metrics(self, computer: Computer) -> Reading:
         self._enter("metrics", computer.host, computer.name)
@@ -218,6 +230,22 @@ class Sim(Provisioner[Options], GuestExec, Inventory, Metrics, LocalHost):
         if {revision.name, revision.image} & set(self.options.absent):
             raise Refused(f"the repository holds no image {revision.name}")
         return self.options.image_bytes
+
+    def _space(self, world: World, host: VmHost) -> Space:
+        free = self.options.disk_bytes - machines.taken(world, host.name, each=self.options.machine_bytes)
+        return Space(path=f"{world.file}:{host.name}", total=self.options.disk_bytes, free=max(0, free))
+
+    def _require_room_for_machine(self, world: World, host: VmHost | None) -> None:
+        if host is not None:
+            self._space(world, host).require(A_MACHINE, host.profile.keep_free_mb)
+
+    def _room(self, world: World, host: VmHost | None, size: int) -> AbstractContextManager[None]:
+        """Nothing is known of a computer without a host, so that there is no end to its room."""
+        if host is None:
+            return nullcontext()
+        return self.task.room.for_masters(
+            host, lambda: size, lambda: self._space(world, host), patience=self.task.patience
+        )
 
     def _write_image(self, world: World, place: str, name: str, size: int, *, half: bool) -> None:
         machines.put_image(world, place, name, size=size, owner=self.task.owner, whole=False)

@@ -42,6 +42,7 @@ LIVE: Sequence[Item[Bench]] = (
     interrupted.a_killed_fetch_leaves_no_image_that_is_believed,
     machines.an_image_is_fetched_once_for_all_who_ask,
     machines.a_load_that_cannot_be_done_leaves_nothing,
+    machines.nothing_is_loaded_where_a_disk_is_full,
     machines.a_load_ends_with_a_machine_that_lets_us_in,
     machines.it_knows_what_a_machine_holds,
     machines.many_may_ask_at_once,

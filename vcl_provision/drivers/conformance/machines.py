@@ -10,7 +10,7 @@ from typing import TypeVar
 from vcl_provision.drivers.conformance.bench import Bench, outcome, owner_of
 from vcl_provision.drivers.conformance.item import NotApplicable, insist
 from vcl_provision.drivers.conformance.ports import EffectFile, Steps
-from vcl_provision.drivers.provisioner import Addresses, GuestExec, Inventory, Metrics, Snapshots
+from vcl_provision.drivers.provisioner import Addresses, Disks, GuestExec, Inventory, Metrics, Snapshots
 from vcl_provision.model.faults import CommandFailed, ProvisionError, Refused
 from vcl_provision.model.states import NodeStatus, Power
 from vcl_provision.model.steps import Step
@@ -57,6 +57,25 @@ def a_load_that_cannot_be_done_leaves_nothing(bench: Bench) -> None:
         insist(failed, "the load of an image that is nowhere succeeded", "raise Refused or Transient")
         bench.undo()
         bench.insist_empty("a failed load and its undo")
+
+
+def nothing_is_loaded_where_a_disk_is_full(bench: Bench) -> None:
+    """Disks: what is free is told; where the VM profile keeps all of it free, a load is refused and leaves nothing."""
+    made: Disks = bench.capable(Disks)
+    if bench.host is None:
+        raise NotApplicable("the machines are on no VM host")
+    found = made.disks(bench.host)
+    for disk in (found.masters, found.machines):
+        insist(disk.path and 0 <= disk.free <= disk.total, f"a disk is {disk}", "name its folder; count in bytes")
+    profile = replace(bench.host.profile, keep_free_mb=found.machines.total >> 20)
+    computer = replace(bench.computer, host=replace(bench.host, profile=profile))
+    bench.need_image()
+    with bench.clean():
+        failed = outcome(lambda: bench.make(computer).load(computer, bench.revision, bench.firstboot(computer)))
+        hint = "disks(host).machines.require(A_MACHINE, host.profile.keep_free_mb) before you make anything"
+        insist(isinstance(failed, Refused), f"a load on a full disk gave {failed!r}", hint)
+        bench.undo()
+        bench.insist_empty("a load that was refused, and its undo")
 
 
 def a_load_ends_with_a_machine_that_lets_us_in(bench: Bench) -> None:

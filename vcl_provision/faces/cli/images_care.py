@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 
 from vcl_provision.channels.patience import Patience
-from vcl_provision.daemon.kept import KeptThings
-from vcl_provision.drivers.loading import Modules
-from vcl_provision.drivers.provisioner import StoredMaster
 from vcl_provision.faces.cli.options import JsonOption, RepositoryOption, perhaps_place, place_of
-from vcl_provision.faces.errors import Exit
+from vcl_provision.faces.errors import Exit, show_failure
 from vcl_provision.faces.images.bar import bar
-from vcl_provision.faces.images.choosing import chosen, named
+from vcl_provision.faces.images.choosing import addresses_of, chosen, named
+from vcl_provision.faces.images.collecting import Collection, Removed
 from vcl_provision.faces.images.comparing import Finding, compare
-from vcl_provision.faces.images.datastores import CONNECTIONS, Datastores, OnHost
 from vcl_provision.faces.output import Columns, err, out, show, state
-from vcl_provision.faces.place import Place
-from vcl_provision.images.repository import Garbage, Repository, collect, garbage, verify
+from vcl_provision.images.repository import Repository, verify
 from vcl_provision.images.repository import delete as delete_revision
 from vcl_provision.store import revisions
-from vcl_provision.store.database import Database
 
 app = typer.Typer()
 
@@ -33,9 +26,10 @@ FINDINGS: Columns[Finding] = {
     "": lambda row: state("broken") if row.fault else "note",
     "found": lambda row: row.said,
 }
-GARBAGE: Columns[Garbage] = {
+GARBAGE: Columns[Removed] = {
     "size": lambda row: f"{row.bytes >> 20} MB",
     "why": lambda row: row.why,
+    "where": lambda row: row.where,
     "file": lambda row: row.path,
 }
 
@@ -96,39 +90,25 @@ def clean(
 ) -> None:
     """Remove contents that no revision names, what transfers left that never ended, and masters that nothing needs.
 
-    Masters: on the VM hosts of the lab, unless a repository was named.
+    In all repositories of the lab and on its VM hosts; in one repository, if it is named.
     """
     now, grace = datetime.now(UTC), timedelta(hours=hours)
     place = perhaps_place(ctx)
-    with chosen(repository, place) as there:
-        if dry_run:
-            found = garbage(there, now=now, grace=grace)
-        else:
-            found = list(collect(there, now=now, grace=grace, patience=Patience(600)))
-    faults: list[OnHost] = []
+    collection = Collection(now=now, grace=grace, dry_run=dry_run)
+    addresses = addresses_of(repository, place)
     if place is not None and not repository:
-        for seen in _on_hosts(place, now - grace, dry_run=dry_run):
-            faults += [seen] if seen.fault else []
-            found += [_master(seen.host, each) for each in seen.masters]
+        # First: a master that is the repository's own file looks young once the repository has dropped it.
+        collection.clean_hosts(place)
+    for address in addresses:
+        collection.clean_repository(address)
+    found = collection.removed
     show(found, GARBAGE, as_json=as_json, empty="There is nothing to remove.")
     if found and not as_json:
         size = sum(each.bytes for each in found) >> 20
         out.print(f"{size} MB {'would be' if dry_run else 'are'} free.", style="dim")
-    for each in faults:
-        err.print(f"{each.host}: masters stay: {each.fault}", style="yellow", markup=False, soft_wrap=True)
-    raise typer.Exit(Exit.REFUSED if faults else Exit.DONE)
-
-
-def _on_hosts(place: Place, before: datetime, *, dry_run: bool) -> Iterator[OnHost]:
-    modules = Modules(place.modules.module_path, place.modules.options)
-    database, kept = Database(place.dsn, max_size=CONNECTIONS), KeptThings()
-    with closing(database), closing(kept):
-        datastores = Datastores(database, modules, Patience(600), kept)
-        yield from datastores.unneeded(before) if dry_run else datastores.remove(before)
-
-
-def _master(host: str, master: StoredMaster) -> Garbage:
-    return Garbage(path=f"{host}: {master.sha256}", bytes=master.bytes, why="a master that nothing needs")
+    for failed in collection.faults:
+        show_failure(failed, err)
+    raise typer.Exit(Exit.REFUSED if collection.faults else Exit.DONE)
 
 
 def _database_beside(repository: Repository, there_is_one: bool, ctx: typer.Context) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""`vcl computers`, `vcl users`: what there is."""
+"""`vcl computers`, `vcl hosts`, `vcl users`: what there is."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from vcl_provision.faces.cli.options import JsonOption, place_of
-from vcl_provision.faces.output import Columns, moment, out, show, state
+from vcl_provision.faces.output import Columns, moment, out, show, spoken_size, state
 from vcl_provision.model.faults import Refused
-from vcl_provision.store import catalogue, listings
+from vcl_provision.store import catalogue, disks, listings
 
 PANEL = "What there is"
 
@@ -32,6 +33,15 @@ COMPUTERS: Columns[listings.ListedComputer] = {
     "host": lambda row: row.host or "-",
     "next from": lambda row: moment(row.next_at) or "-",
 }
+HOSTS: Columns[disks.ListedHost] = {
+    "host": lambda row: row.name,
+    "state": lambda row: state("full") if row.refused else state("in service" if row.in_service else "out of service"),
+    "computers": lambda row: str(row.computers),
+    "masters": lambda row: _room(row.masters_free, row.masters_total, full=row.masters_full),
+    "machines": lambda row: _room(row.machines_free, row.machines_total, full=row.machines_full),
+    "measured": lambda row: moment(row.measured_at) or "-",
+    "loads": lambda row: row.refused or "admitted",
+}
 USERS: Columns[listings.ListedUser] = {
     "user": lambda row: row.name,
     "affiliation": lambda row: row.affiliation,
@@ -46,6 +56,14 @@ def computers(ctx: typer.Context, as_json: JsonOption = False) -> None:
     with place_of(ctx).session() as conn:
         rows = listings.computers(conn)
     show(rows, COMPUTERS, as_json=as_json, empty="There are no computers yet.")
+
+
+@app.command(rich_help_panel=PANEL)
+def hosts(ctx: typer.Context, as_json: JsonOption = False) -> None:
+    """List VM hosts: what is free of the disks of masters and of machines, and whether loads are refused now."""
+    with place_of(ctx).session() as conn:
+        rows = disks.hosts(conn)
+    show(rows, HOSTS, as_json=as_json, empty="There are no VM hosts yet.")
 
 
 @users.callback()
@@ -65,6 +83,12 @@ def add_user(ctx: typer.Context, name: str, key: KeyOption = None) -> None:
     with place_of(ctx).session() as conn, conn.transaction():
         catalogue.put_user(conn, name, keys=keys)
     out.print(f"{name} may reserve now{f', with {len(keys)} key(s)' if keys else ''}.")
+
+
+def _room(free: int | None, total: int | None, *, full: bool) -> Text:
+    if free is None or total is None:
+        return Text("-")
+    return Text(f"{spoken_size(free)} of {spoken_size(total)} free", style="red" if full else "")
 
 
 def _lines(file: Path) -> list[str]:

@@ -14,7 +14,7 @@ from vcl_provision.store import revisions
 @contextmanager
 def chosen(address: str, place: Place | None) -> Generator[Repository]:
     """The repository at an address; without one, that of the lab's VM profiles. Raises Refused if they name several."""
-    repository = open_repository(address or _of_the_lab(place))
+    repository = open_repository(address or _only_one(addresses_of("", place)))
     try:
         yield repository
     finally:
@@ -29,13 +29,20 @@ def named(repository: Repository, words: str) -> ImageDescriptor:
     return repository.match(words)[0]
 
 
-def _of_the_lab(place: Place | None) -> str:
+def addresses_of(address: str, place: Place | None) -> list[str]:
+    """The one at an address; without one, all that VM profiles of the lab name. Raises Refused if there is none."""
+    if address:
+        return [address]
     if place is None:
         raise Refused("no repository was named, and there is no database to ask", "name one: --repository ADDRESS")
     with place.session() as conn:
         addresses = revisions.repositories(conn)
     if not addresses:
         raise Refused("no VM profile of this lab names a repository", "name one: --repository ADDRESS")
+    return addresses
+
+
+def _only_one(addresses: list[str]) -> str:
     if len(addresses) > 1:
         raise Refused(f"this lab has several repositories: {', '.join(addresses)}", "name one: --repository ADDRESS")
     return addresses[0]

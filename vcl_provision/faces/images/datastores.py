@@ -6,20 +6,16 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from ipaddress import ip_address
-from typing import Any, NoReturn, cast
+from typing import cast
 
-from vcl_provision.channels.local import LocalChannel
 from vcl_provision.channels.patience import Patience
+from vcl_provision.daemon.host_work import HostWork
 from vcl_provision.daemon.kept import KeptThings
 from vcl_provision.drivers.loading import Modules
-from vcl_provision.drivers.provisioner import Masters, Provisioner, StoredMaster
-from vcl_provision.drivers.task import Task
+from vcl_provision.drivers.provisioner import Masters, StoredMaster
 from vcl_provision.images.repository import open_repository
-from vcl_provision.model.faults import BrokenModule, CommandFailed, Refused, TimedOut, Transient
-from vcl_provision.model.lab import Computer, VmHost
-from vcl_provision.model.states import ComputerKind, ComputerState
-from vcl_provision.model.steps import Step
+from vcl_provision.model.faults import CommandFailed, Refused, TimedOut, Transient
+from vcl_provision.model.lab import VmHost
 from vcl_provision.store import revisions
 from vcl_provision.store.database import Database
 from vcl_provision.store.locks import LabLocks
@@ -52,11 +48,7 @@ class Datastores:
         for host, module in self._hosts():
             with _told(host) as found:
                 named = self._named()
-                found.extend(
-                    each
-                    for each in module.masters(host)
-                    if each.sha256 not in named and not each.holders and each.changed < before
-                )
+                found.extend(each for each in module.masters(host) if each.unneeded(named, before))
             yield found.seen
 
     def remove(self, before: datetime) -> Iterator[OnHost]:
@@ -82,31 +74,11 @@ class Datastores:
     def _hosts(self) -> Iterator[tuple[VmHost, Masters]]:
         with self.database.session() as conn:
             hosts = vm_hosts(conn)
+        work = HostWork(modules=self.modules, kept=self.kept, locks=LabLocks(database=self.database))
         for host in hosts:
-            try:
-                module = self.modules.provisioner(host.provisioning_module)
-                options = self.modules.options("provisioning", host.provisioning_module)
-            except BrokenModule:
-                continue  # nothing of its can be asked; vcl module list says why
-            if Masters in module.__mro__:
-                yield host, cast("Masters", self._made(module, options, host))
-
-    def _made(self, module: type[Provisioner[Any]], options: Any, host: VmHost) -> Provisioner[Any]:
-        nobody = _Nobody()
-        return module(
-            options,
-            Task(
-                owner="",
-                computer=_no_computer(host),
-                patience=self.patience,
-                effects=nobody,
-                progress=nobody,
-                local=LocalChannel(),
-                guests=nobody,
-                kept=self.kept,
-                locks=LabLocks(database=self.database),
-            ),
-        )
+            module = work.module(host, Masters, self.patience)
+            if module is not None:
+                yield host, cast("Masters", module)
 
 
 class _Found(list[StoredMaster]):
@@ -128,32 +100,3 @@ def _told(host: VmHost) -> Generator[_Found]:
         yield found
     except (Refused, Transient, TimedOut, CommandFailed) as no:
         found.fault = no.said
-
-
-def _no_computer(host: VmHost) -> Computer:
-    """The work is about the host itself."""
-    return Computer(
-        id=0,
-        name=host.name,
-        kind=ComputerKind.VIRTUALMACHINE,
-        state=ComputerState.MAINTENANCE,
-        provisioning_module=host.provisioning_module,
-        private_address=ip_address("127.0.0.1"),
-        host=host,
-    )
-
-
-class _Nobody:
-    """Work on a host reaches no guest and needs no undo; who asked sees the result."""
-
-    def say(self, step: Step, info: str = "") -> None:
-        """Nobody watches."""
-
-    def record(self, action: str, **_: object) -> NoReturn:
-        raise Refused(f"{action} cannot be undone here", "this is a defect of the module: masters are not effects")
-
-    def channel(self, computer: Computer, **_: object) -> NoReturn:
-        raise Refused(f"{computer.name} is no guest", "this is a defect of the module")
-
-    def forget(self, computer: Computer) -> None:
-        """There is none."""

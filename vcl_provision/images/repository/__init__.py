@@ -15,8 +15,10 @@ from vcl_provision.images.repository.descriptor import (
 )
 from vcl_provision.images.repository.document import parse, written
 from vcl_provision.images.repository.garbage import GRACE, Garbage, collect, delete, garbage
+from vcl_provision.images.repository.leftovers import Leftover, leftovers, remove_leftovers
 from vcl_provision.images.repository.on_demand import find_or_build
 from vcl_provision.images.repository.place import Sink
+from vcl_provision.images.repository.space import space_of
 from vcl_provision.images.repository.store import Repository, open_repository
 from vcl_provision.images.repository.transfer import Progress
 
@@ -31,6 +33,7 @@ __all__ = [
     "DiskRole",
     "Garbage",
     "ImageDescriptor",
+    "Leftover",
     "Listing",
     "OperatingSystem",
     "Progress",
@@ -42,9 +45,12 @@ __all__ = [
     "find_or_build",
     "garbage",
     "is_held",
+    "leftovers",
     "open_repository",
     "parse",
     "remove_damaged",
+    "remove_leftovers",
+    "space_of",
     "verify",
     "written",
 ]

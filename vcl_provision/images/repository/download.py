@@ -16,7 +16,7 @@ from vcl_provision.channels.patience import Patience
 from vcl_provision.images.repository.descriptor import Blob
 from vcl_provision.images.repository.folder import FolderPlace
 from vcl_provision.images.repository.place import CHUNK
-from vcl_provision.images.repository.space import require_room
+from vcl_provision.images.repository.space import space_of
 from vcl_provision.images.repository.transfer import Content, Meter, Progress, Target, put, unheard
 from vcl_provision.model.faults import Refused, Transient
 
@@ -38,7 +38,7 @@ def download(url: str, sha256: str, folder: Path, *, patience: Patience, progres
     if target.exists():
         return target
     blob = Blob(sha256=sha256, bytes=source.length())
-    require_room(folder, blob.bytes)
+    space_of(folder).require(blob.bytes)
     put(source, Target(place=FolderPlace(folder), path=sha256, blob=blob), Meter(blob.bytes, progress), patience)
     return target
 

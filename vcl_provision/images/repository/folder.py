@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 from vcl_provision.images.repository import layout
 from vcl_provision.images.repository.descriptor import Blob
 from vcl_provision.images.repository.place import FileSystem, PartialFile, Place
-from vcl_provision.images.repository.space import free_bytes
+from vcl_provision.images.repository.space import space_of
 
 _ZEROS = bytes(64 << 10)
 
@@ -53,7 +53,7 @@ class FolderPlace(Place):
         return _FlushedFile(self, path, layout.partial_path(blob))
 
     def free_bytes(self) -> int:
-        return free_bytes(self._folder)
+        return space_of(self._folder).free
 
     def local_path(self, path: str) -> Path:
         return self._folder / path

@@ -27,6 +27,11 @@ def partial_path(blob: Blob) -> str:
     return f"{PARTIAL}/{blob.sha256}.{who()}"
 
 
+def lock_name(sha256: str) -> str:
+    """The file in a place's folder of locks that is held by who brings a content."""
+    return f"{sha256}.lock"
+
+
 def claim_path(sha256: str) -> str:
     """Says when somebody was last about to name a content that is there already."""
     return f"{CLAIMS}/{sha256}"

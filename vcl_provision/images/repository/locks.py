@@ -27,6 +27,29 @@ def alone(path: Path, what: str, patience: Patience) -> Generator[None]:
 
 
 @contextlib.contextmanager
+def at_once(path: Path) -> Generator[bool]:
+    """As `alone`, but nobody is waited for: false inside if somebody else holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = _try(path, fcntl.LOCK_EX)
+    try:
+        yield file is not None
+    finally:
+        if file is not None:
+            path.unlink(missing_ok=True)
+            file.close()
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds it now, alone or together."""
+    with contextlib.suppress(FileNotFoundError), path.open(encoding="utf-8") as file:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@contextlib.contextmanager
 def together(path: Path, what: str, patience: Patience) -> Generator[None]:
     """Held by any number at a time, while nobody holds it alone."""
     with _locked(path, fcntl.LOCK_SH, what, patience):

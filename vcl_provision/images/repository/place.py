@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from vcl_provision.images.repository.descriptor import Blob
-from vcl_provision.images.repository.space import full
 from vcl_provision.model.faults import Refused, Transient
+from vcl_provision.model.space import full
 
 CHUNK = 1 << 20
 """Bytes moved at a time: enough for any file system, little enough to stay in a processor's cache on their way."""

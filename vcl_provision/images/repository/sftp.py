@@ -16,8 +16,8 @@ from vcl_provision.channels.transport import Connection
 from vcl_provision.images.repository import layout
 from vcl_provision.images.repository.descriptor import Blob
 from vcl_provision.images.repository.place import CHUNK, FileSystem, PartialFile, Place
-from vcl_provision.images.repository.space import full
 from vcl_provision.model.faults import Transient
+from vcl_provision.model.space import full
 
 CONNECTS = 60.0
 """Seconds that a connection may take to come up."""

@@ -17,7 +17,7 @@ from vcl_provision.images.repository.matching import matching, nearest
 from vcl_provision.images.repository.opening import open_place
 from vcl_provision.images.repository.place import Place, Sink
 from vcl_provision.images.repository.sharing import share_blocks, share_file
-from vcl_provision.images.repository.space import full, require_room, same_disk
+from vcl_provision.images.repository.space import same_disk, space_of
 from vcl_provision.images.repository.transfer import (
     FileSource,
     Meter,
@@ -30,6 +30,7 @@ from vcl_provision.images.repository.transfer import (
     unheard,
 )
 from vcl_provision.model.faults import Refused
+from vcl_provision.model.space import full
 
 SCRATCH = Path("/var/tmp")  # noqa: S108 - who uses it makes a folder of their own in it
 """Where images are made for a repository that is not a folder of this machine: large, and not in memory."""
@@ -122,18 +123,33 @@ class Repository:
         other._add(descriptor, Delivery(self._source, [share_blocks], patience=patience, progress=progress))
 
     def fetch(
-        self, descriptor: ImageDescriptor, folder: Path, *, patience: Patience, progress: Progress = unheard
+        self,
+        descriptor: ImageDescriptor,
+        folder: Path,
+        *,
+        patience: Patience,
+        progress: Progress = unheard,
+        keep_free_mb: int | None = None,
     ) -> None:
         """Brings a revision's contents to a folder of this machine, as files named by their SHA-256.
 
         Each is there whole and verified, or not at all. Many may ask, in threads and processes: one transfers, and when
-        it is killed the next goes on. Raises Refused for a damaged repository (named) or a full disk, Cancelled.
+        it is killed the next goes on. `keep_free_mb` MiB stay free, else the usual part of the disk. Raises Refused for
+        a damaged repository (named) or a full disk, Cancelled.
         """
-        self._fetch(held_in(folder, descriptor.blobs), folder, patience, progress)
+        targets = held_in(folder, descriptor.blobs)
+        space_of(folder).require(self._room_for(targets, folder), keep_free_mb)
+        self._bring(targets, patience, progress)
+
+    def room_for(self, descriptor: ImageDescriptor, folder: Path) -> int:
+        """Bytes that `fetch` would add to the folder's disk: of what is missing, unless files can be shared with it."""
+        return self._room_for(held_in(folder, descriptor.blobs), folder)
 
     def fetch_one(self, blob: Blob, folder: Path, *, patience: Patience) -> None:
         """As `fetch`, one content."""
-        self._fetch(held_in(folder, [blob]), folder, patience, unheard)
+        targets = held_in(folder, [blob])
+        space_of(folder).require(self._room_for(targets, folder))
+        self._bring(targets, patience, unheard)
 
     def send(self, blob: Blob, sink: Sink, *, patience: Patience, progress: Progress = unheard) -> None:
         """Writes a content, verified, to a sink that only the caller writes to: on a host whose files are not here."""
@@ -154,10 +170,13 @@ class Repository:
     def close(self) -> None:
         self.place.close()
 
-    def _fetch(self, targets: Sequence[Target], folder: Path, patience: Patience, progress: Progress) -> None:
+    def _room_for(self, targets: Sequence[Target], folder: Path) -> int:
+        if self._shares_disk_with(folder):
+            return 0
+        return sum(target.lacks for target in targets if not target.there)
+
+    def _bring(self, targets: Sequence[Target], patience: Patience, progress: Progress) -> None:
         missing = [target for target in targets if not target.there]
-        if not self._shares_disk_with(folder):
-            require_room(folder, sum(target.blob.bytes for target in missing))
         Delivery(self._source, [share_blocks, share_file], patience=patience, progress=progress).bring(missing)
 
     def _source(self, blob: Blob) -> PlaceSource:
@@ -194,7 +213,7 @@ class Repository:
 
     def _require_room(self, needed: int) -> None:
         if folder := self.place.local_path(""):
-            require_room(folder, needed)
+            space_of(folder).require(needed)
         elif needed and (free := self.place.free_bytes()) is not None and free < needed + MARGIN:
             raise full(str(self), free=free, needed=needed, kept=MARGIN)
 

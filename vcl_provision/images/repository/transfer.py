@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol, Self, cast
 
 from vcl_provision.channels.patience import Patience
+from vcl_provision.images.repository import layout
 from vcl_provision.images.repository.descriptor import Blob
 from vcl_provision.images.repository.locks import alone
 from vcl_provision.images.repository.place import CHUNK, Place, Sink
@@ -146,6 +147,11 @@ class Target:
         entry = self.place.entry(self.path)
         return entry is not None and entry.bytes == self.blob.bytes
 
+    @property
+    def lacks(self) -> int:
+        """Bytes that are still to come if it is not there: some may be there of an attempt that was cut off."""
+        return max(0, self.blob.bytes - self.place.sink(self.path, self.blob).begun())
+
 
 def put(
     source: Source, target: Target, meter: Meter, patience: Patience, *, share: Callable[[], bool] = lambda: False
@@ -157,7 +163,7 @@ def put(
     full, Transient if one of them cannot be reached, Cancelled, TimedOut.
     """
     place, blob = target.place, target.blob
-    lock = place.lock_folder() / f"{blob.sha256}.lock"
+    lock = place.lock_folder() / layout.lock_name(blob.sha256)
     with alone(lock, f"somebody else to bring {blob.sha256[:12]} to {place}", patience), place.errors():
         if target.there or share():
             meter.add(blob.bytes)
