@@ -22,9 +22,21 @@ CREATE FUNCTION commit_soon() RETURNS text LANGUAGE sql VOLATILE
 COMMENT ON FUNCTION commit_soon IS 'This transaction need not wait for the disk: should a crash of the server lose it, what it says is '
     'found out again. Never in one that comes before something is done outside, nor in one that takes or keeps a claim';
 
+CREATE FUNCTION refuse(said text, hint text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '%', said USING ERRCODE = 'check_violation', HINT = hint;
+END $$;
+COMMENT ON FUNCTION refuse IS 'The last word of a check: what is wrong, and what to do; a check by itself has no HINT';
+
+CREATE FUNCTION is_no_state(word text) RETURNS boolean LANGUAGE sql
+    RETURN refuse(format('there is no state "%s"', word),
+                  'to end a request set its state to "deleted"; vcld sets the others');
+COMMENT ON FUNCTION is_no_state IS 'Refuses a word that is none of the states of a request';
+
 CREATE DOMAIN request_state AS text
-    CONSTRAINT is_a_request_state CHECK (VALUE IN ('new', 'reload', 'reserved', 'inuse', 'timeout', 'deleted', 'reclaim',
-                                                   'complete', 'failed'));
+    CONSTRAINT is_a_request_state CHECK (
+        VALUE IS NULL OR VALUE IN ('new', 'reload', 'reserved', 'inuse', 'timeout', 'deleted', 'reclaim', 'complete', 'failed')
+        OR is_no_state(VALUE));
 CREATE DOMAIN computer_state AS text
     CONSTRAINT is_a_computer_state CHECK (VALUE IN ('available', 'reloading', 'reserved', 'inuse', 'timeout', 'failed',
                                                     'maintenance', 'vmhostinuse'));
@@ -84,7 +96,7 @@ COMMENT ON TABLE schema_migration IS 'The changes of the schema that this databa
 COMMENT ON COLUMN schema_migration.sha256 IS 'Of the text that was run; NULL if the database was made from schema.sql itself';
 INSERT INTO schema_migration (number, name)
 VALUES (1, 'the_lab'), (2, 'images_of_several_disks'), (3, 'images_being_built'),
-       (4, 'disks_of_vm_hosts');
+       (4, 'disks_of_vm_hosts'), (5, 'refusals_with_hints');
 
 CREATE TABLE module (
     kind text NOT NULL CONSTRAINT is_a_kind_of_module CHECK (kind IN ('provisioning', 'os', 'predictive')),
@@ -351,7 +363,9 @@ CREATE TABLE request (
     user_id           bigint NOT NULL REFERENCES vcl_user,
     image_id          bigint NOT NULL REFERENCES image,
     computer_id       bigint REFERENCES computer,
-    machines          smallint NOT NULL DEFAULT 1 CONSTRAINT machines_is_1_to_100 CHECK (machines BETWEEN 1 AND 100),
+    machines          smallint NOT NULL DEFAULT 1 CONSTRAINT machines_is_1_to_100
+        CHECK (machines BETWEEN 1 AND 100 OR refuse(format('a request is for 1 to 100 machines, not for %s', machines),
+                                                    'leave machines out for one')),
     state             request_state NOT NULL DEFAULT 'new',
     last_state        request_state NOT NULL DEFAULT 'new',
     state_since       timestamptz NOT NULL DEFAULT vcl.now(),
@@ -359,14 +373,23 @@ CREATE TABLE request (
     end_time          timestamptz NOT NULL,
     wait_for_computer boolean NOT NULL DEFAULT true,
     remote_address    inet CONSTRAINT remote_address_is_one_host
-        CHECK (masklen(remote_address) = CASE family(remote_address) WHEN 4 THEN 32 ELSE 128 END),
+        CHECK (remote_address IS NULL
+               OR masklen(remote_address) = CASE family(remote_address) WHEN 4 THEN 32 ELSE 128 END
+               OR refuse(format('remote_address %s is a network', remote_address),
+                         'give the address of the user''s computer, without a prefix')),
     acknowledged_at   timestamptz,
     created_at        timestamptz NOT NULL DEFAULT vcl.now(),
     fault_kind        text,
     fault_said        text,
     fault_hint        text,
     CONSTRAINT request_ends_after_it_starts CHECK (end_time > start_time),
-    CONSTRAINT a_wished_computer_is_for_one_machine CHECK (computer_id IS NULL OR machines = 1)
+    CONSTRAINT request_has_a_beginning_and_an_end
+        CHECK (isfinite(start_time) AND isfinite(end_time)
+               OR refuse(format('the request would last from %s to %s', start_time, end_time),
+                         'give moments; end_time can be set later as often as need be')),
+    CONSTRAINT a_wished_computer_is_for_one_machine
+        CHECK (computer_id IS NULL OR machines = 1
+               OR refuse(format('one computer is wished for, and %s machines', machines), 'leave computer_id out, or machines'))
 ) WITH (fillfactor = 70);
 CREATE INDEX request_of_user ON request (user_id);
 COMMENT ON TABLE request IS 'What a user asked for. Acknowledge: set remote_address. Extend: set end_time. End: set state to deleted';

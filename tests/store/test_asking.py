@@ -131,9 +131,11 @@ def test_a_key_that_is_no_key_is_refused(conn: Connection, lab: Lab, key: str) -
         ({"image_id": 999}, "no image with the id 999", "image_named"),
         ({"computer_id": 999}, "no computer with the id 999", "computer_named"),
         ({"user_id": None}, "no user with the id NULL", "user_named"),
-        ({"machines": 0}, "machines_is_1_to_100", ""),
-        ({"machines": 2, "computer_id": 1}, "a_wished_computer_is_for_one_machine", ""),
-        ({"remote_address": "192.0.2.0/24"}, "remote_address_is_one_host", ""),
+        ({"state": "nwe"}, 'there is no state "nwe"', "to end a request"),
+        ({"machines": 0}, "1 to 100 machines, not for 0", "leave machines out"),
+        ({"machines": 2, "computer_id": 1}, "one computer is wished for, and 2 machines", "leave computer_id out"),
+        ({"remote_address": "192.0.2.0/24"}, "192.0.2.0/24 is a network", "without a prefix"),
+        ({"end_time": "infinity"}, "would last from .* to infinity", "give moments"),
     ],
 )
 def test_what_cannot_be_is_refused(

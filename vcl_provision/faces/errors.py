@@ -38,8 +38,6 @@ NOT_THERE = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, ps
 HINTS = {
     "user_name_is_one_that_a_system_takes": "a user's name is 1 to 32 of a-z, 0-9, _ and -, and begins with a-z or _",
     "key_is_a_line_of_authorized_keys": "a key is a line as in authorized_keys: ssh-ed25519 AAAA... comment",
-    "remote_address_is_one_host": "give the address of one machine, without a prefix length",
-    "a_wished_computer_is_for_one_machine": "ask for one machine, or leave the computer out",
 }
 """What to do about constraints that people run into, whose messages PostgreSQL writes."""
 

@@ -60,7 +60,7 @@ def computers(ctx: typer.Context, as_json: JsonOption = False) -> None:
 
 @app.command(rich_help_panel=PANEL)
 def hosts(ctx: typer.Context, as_json: JsonOption = False) -> None:
-    """List VM hosts: what is free of the disks of masters and of machines, and whether loads are refused now."""
+    """List VM hosts: what their disks have free, and whether loads are refused now."""
     with place_of(ctx).session() as conn:
         rows = disks.hosts(conn)
     show(rows, HOSTS, as_json=as_json, empty="There are no VM hosts yet.")

@@ -29,7 +29,7 @@ LISTED: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "What there is": {
         "listings": {
             "computers": "List computers: what each does, for whom, what it holds.",
-            "hosts": "List VM hosts: what is free of the disks of masters and of machines, and whether loads are refused now.",
+            "hosts": "List VM hosts: what their disks have free, and whether loads are refused now.",
             "users": "Who may reserve.",
         },
         "images": {"images": "Images, and the repository that they come from."},
