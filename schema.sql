@@ -20,7 +20,7 @@ COMMENT ON FUNCTION vcl.now() IS 'The lab''s clock. A simulation replaces this f
 CREATE FUNCTION commit_soon() RETURNS text LANGUAGE sql VOLATILE
     RETURN set_config('synchronous_commit', 'off', true);
 COMMENT ON FUNCTION commit_soon IS 'This transaction need not wait for the disk: should a crash of the server lose it, what it says is '
-    'found out again. Never in one that comes before something is done outside, nor in one that takes or keeps a claim';
+    'found out again, or was followed by nothing. Never in the last one before something is done outside';
 
 CREATE FUNCTION refuse(said text, hint text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN

@@ -49,6 +49,8 @@ def _claimed(conn: Connection, asked: dict[str, object], limit: int, *, window: 
     return Due(claims=[_claim(row) for row in rows if row[0] is not None], next_in=rows[0][7]), rows[0][8] >= window
 
 
+# It need not wait for the disk: what is done outside comes after an effect that has, and with it the claim that was made
+# before. A claim that a crash of the server took back is found to be lost at the next record, and has done nothing.
 _CLAIM = """
     WITH room AS (SELECT * FROM unnest(%(hosts)s::bigint[], %(busy)s::int[]) AS room (host_id, busy)),
     longest AS MATERIALIZED (
@@ -69,7 +71,7 @@ _CLAIM = """
                lease_until = vcl.now() + make_interval(secs => %(lease)s), due_at = 'infinity'
           FROM due, request q WHERE r.id = due.id AND q.id = r.request_id
         RETURNING r.id, q.id AS request_id, r.claim_token, q.state, due.vm_host_id, due.due_at, r.claimed_at)
-    SELECT claimed.*, following.seconds, (SELECT count(*) FROM longest) FROM (
+    SELECT claimed.*, following.seconds, (SELECT count(*) FROM longest), commit_soon() FROM (
         SELECT extract(epoch FROM min(due_at) - vcl.now())::float8 AS seconds FROM reservation
          WHERE lease_until IS NULL AND due_at IS NOT NULL AND computer_id IS NOT NULL
            AND due_at > vcl.now() AND due_at < 'infinity') following LEFT JOIN claimed ON true

@@ -43,3 +43,6 @@ ALTER TABLE request
         CHECK (isfinite(start_time) AND isfinite(end_time)
                OR refuse(format('the request would last from %s to %s', start_time, end_time),
                          'give moments; end_time can be set later as often as need be'));
+
+COMMENT ON FUNCTION commit_soon IS 'This transaction need not wait for the disk: should a crash of the server lose it, what it says is '
+    'found out again, or was followed by nothing. Never in the last one before something is done outside';
