@@ -49,8 +49,8 @@ def _claimed(conn: Connection, asked: dict[str, object], limit: int, *, window: 
     return Due(claims=[_claim(row) for row in rows if row[0] is not None], next_in=rows[0][7]), rows[0][8] >= window
 
 
-# It need not wait for the disk: what is done outside comes after an effect that has, and with it the claim that was made
-# before. A claim that a crash of the server took back is found to be lost at the next record, and has done nothing.
+# It need not wait for the disk: whatever is done outside comes after a record that does, and this goes there before it.
+# A claim that a crash of the server took back is found to be lost at the next record, and has done nothing.
 _CLAIM = """
     WITH room AS (SELECT * FROM unnest(%(hosts)s::bigint[], %(busy)s::int[]) AS room (host_id, busy)),
     longest AS MATERIALIZED (
