@@ -235,7 +235,7 @@ def spare_image(bench: LibvirtBench, folder: Path, name: str) -> ImageDescriptor
     file.write_bytes(source.read_bytes() + os.urandom(512))
     blob = blob_of(file)
     disks = [replace(base.system_disk, blob=blob), *[disk for disk in base.disks if disk != base.system_disk]]
-    spare = replace(base, name=name, revision=int(name[-1]), disks=disks)
+    spare = replace(base, name=name, revision=int(name.rpartition("-v")[2]), disks=disks)
     small.take_in(spare, {blob.sha256: file}, patience=Patience(60))
     return spare
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import psutil
@@ -195,18 +196,20 @@ def test_a_killed_vcld_goes_on_where_it_was(vcl: Vcl) -> None:
 
 
 def test_the_journal_can_be_followed(vcl: Vcl) -> None:
-    with vcl.start("log", "--follow", "--lines", "0") as following:
+    vcl.run("reserve", "debian12", "--watch")
+    with vcl.start("log", "--follow", "--lines", "1") as following:
+        given_up = threading.Timer(60, following.kill)
+        given_up.start()
         try:
-            number = vcl.reserve()
             assert following.stdout
-            line = next(line for line in following.stdout if "new -> reserved" in line)
-            assert str(number) in line
+            assert following.stdout.readline()  # from here on it hears what comes
+            number = vcl.reserve()
+            assert any(str(number) in line for line in following.stdout if "new -> reserved" in line)
+            following.send_signal(signal.SIGINT)
+            assert following.wait(timeout=10) == 130
         finally:
-            try:
-                following.send_signal(signal.SIGINT)
-                assert following.wait(timeout=10) == 130
-            finally:
-                following.kill()
+            given_up.cancel()
+            following.kill()
 
 
 def test_down_leaves_nothing_running(tmp_path: Path) -> None:

@@ -188,14 +188,14 @@ def test_gc_of_several_repositories_keeps_what_any_of_them_or_a_machine_needs(
 ) -> None:
     """Masters lie on the host of the repository that does not name them, so that one alone would remove them."""
     bench = two.bench
-    named = own_revision(two, 1, "small-v2", tmp_path)
-    rested_on = own_revision(two, 1, "small-v3", tmp_path)
-    unneeded = own_revision(two, 1, "small-v4", tmp_path)
+    named = own_revision(two, 1, "small-v32", tmp_path)
+    rested_on = own_revision(two, 1, "small-v33", tmp_path)
+    unneeded = own_revision(two, 1, "small-v34", tmp_path)
     computer, firstboot = bench.firstboot(bench.computer(1, host=two.hosts[1]))
     module = bench.provisioner(computer, guests=EagerGuests())
-    module.load(computer, bench.revision("small-v3", 3), firstboot)
+    module.load(computer, bench.revision("small-v33", 33), firstboot)
     module.control_VM(computer, Power.OFF)
-    for name in ("small-v3", "small-v4"):
+    for name in ("small-v33", "small-v34"):
         delete(two.repository(1), name, needed={}, patience=Patience(10))
     nobodys = [two.blob_of_nobody(number) for number in (0, 1)]
 
@@ -220,8 +220,8 @@ def test_gc_of_several_repositories_keeps_what_any_of_them_or_a_machine_needs(
 def test_a_repository_with_a_bad_descriptor_keeps_its_own_and_all_masters_and_no_other_waits_for_it(
     two: TwoRepositories, tmp_path: Path
 ) -> None:
-    unneeded = own_revision(two, 1, "small-v5", tmp_path)
-    delete(two.repository(1), "small-v5", needed={}, patience=Patience(10))
+    unneeded = own_revision(two, 1, "small-v35", tmp_path)
+    delete(two.repository(1), "small-v35", needed={}, patience=Patience(10))
     good, bad = two.blob_of_nobody(0), two.blob_of_nobody(1)
     broken = Path(two.hosts[1].profile.repository_path, "revisions", "broken-v1.yaml")
     broken.write_text("name: [")
