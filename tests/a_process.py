@@ -6,7 +6,8 @@ import os
 import time
 from pathlib import Path
 
-SOON = 20.0
+SOON = 60.0
+"""Seconds: one that was killed while the disk keeps it waiting goes when the disk answers."""
 
 
 def processes(word: str) -> list[str]:
