@@ -36,6 +36,7 @@ from vcl_provision.images.repository import (
     verify,
 )
 from vcl_provision.images.repository.download import download
+from vcl_provision.images.repository.folder import FLUSH
 from vcl_provision.images.repository.layout import PARTIAL, blob_path
 from vcl_provision.model.faults import Refused, Transient, WrongHostKey
 
@@ -139,17 +140,19 @@ def test_a_fetch_that_is_killed_is_taken_over_where_it_was(
 def test_what_was_left_of_a_fetch_and_is_wrong_is_not_believed(
     far: Repository, maker: ImageMaker, patience: Patience, tmp_path: Path
 ) -> None:
-    image = maker.image(system=b"x" * MIB, boot=None)
+    """Long enough that it is flushed while it comes, by the attempt in vain and by the one after it."""
+    length = 2 * FLUSH + MIB
+    image = maker.image(system=b"x" * length, boot=None)
     far.add(image, maker.files, patience=patience)
     host = tmp_path / "host"
     killed = fetching(far, image.name, host, killed_after="0")
     assert killed.wait(60) == -signal.SIGKILL
     killed.communicate()
     (partial,) = (host / PARTIAL).iterdir()
-    for wrong in (b"y" * 1000, b"x" * (2 * MIB)):
+    for wrong in (b"y" * 1000, b"x" * (length + MIB)):
         partial.write_bytes(wrong)
         far.fetch(image, host, patience=patience)
-        assert (host / image.system_disk.blob.sha256).read_bytes() == b"x" * MIB
+        assert (host / image.system_disk.blob.sha256).read_bytes() == b"x" * length
         (host / image.system_disk.blob.sha256).unlink()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -96,7 +96,9 @@ class _FlushedFile(PartialFile):
         self._flushed = self._flushing.submit(os.fdatasync, file.fileno())
 
     def leave(self) -> None:
-        self._flushing.shutdown()  # before the file is closed
+        flushed, self._flushed = self._flushed, None
+        if flushed:
+            wait([flushed])  # before the file is closed
         super().leave()
 
     def finish(self) -> None:
