@@ -9,6 +9,8 @@ from a_lab import an_image
 from a_vcl import vcl_here
 from fix_daemon import DaemonLab
 
+from modules.provisioning.sim import Kind, fired, script
+
 GB = 1_000_000_000
 RARE = {"tick": 600, "lease": 60}
 SMALL = {"image_bytes": GB, "disk_bytes": 3 * GB // 2}
@@ -103,8 +105,6 @@ def test_a_machine_is_not_made_where_the_reserve_would_be_used(dlab: DaemonLab) 
 
 
 def test_a_host_that_is_away_keeps_what_was_seen_last(dlab: DaemonLab) -> None:
-    from modules.provisioning.sim import Kind, fired, script  # noqa: PLC0415 - the one test that needs them
-
     dlab.another_host("host-2", 1)
     fault = script(dlab.world, "disks", Kind.FAIL, error="unreachable", host="host-1", nth=2, times=0)
     dlab.node(work={"measure_disks": 1}, sim=SMALL).start()
