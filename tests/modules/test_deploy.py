@@ -23,7 +23,7 @@ from vcl_provision.images.builder.deploy.start_script import start_script
 from vcl_provision.images.builder.deploy.targets import Target, lay
 from vcl_provision.images.builder.disks.loaders import Loader
 from vcl_provision.images.builder.disks.prepare import age
-from vcl_provision.images.formats.disks import same_content
+from vcl_provision.images.formats.disks import same_content, standalone
 from vcl_provision.images.formats.importing import import_package
 from vcl_provision.images.formats.machine import Controller
 from vcl_provision.images.formats.vmx import read_vmx
@@ -83,6 +83,23 @@ def same(disks: list[Path], disk_format: DiskFormat, machine: BuiltMachine) -> b
         same_content(made, disk_format, disk, machine.disk_format, channel=CHANNEL, patience=patience)
         for made, disk in zip(disks, machine.disks, strict=True)
     )
+
+
+@pytest.mark.parametrize("target", [Target.VMWARE, Target.ESXI, Target.VIRTUALBOX, Target.OVA])
+def test_the_same_machine_gives_the_same_bytes_where_that_is_wanted(target: Target, machine: BuiltMachine) -> None:
+    """And is still read by who is to start it: the tests below say so of a machine with random numbers."""
+    folder = machine.disks[0].parent
+    sums: list[dict[str, bytes]] = []
+    for identity in ("a build", "a build", "another"):
+        laid(target, replace(machine, identity=identity), overwrite=True)
+        made = sorted(path for path in folder.glob("deployed*") if path.is_file())
+        sums.append({path.name: path.read_bytes() for path in made})
+    assert sums[0] == sums[1]
+    assert (sums[0] != sums[2]) is (target is not Target.ESXI), "an ESX pair has no numbers of its own"
+    formats = {".vmdk": DiskFormat.VMDK, ".vdi": DiskFormat.VDI}
+    for path in made:
+        if path.suffix in formats and not path.name.endswith("-flat.vmdk"):
+            standalone(path, formats[path.suffix], channel=CHANNEL, patience=Patience(60))
 
 
 @pytest.mark.parametrize("target", [Target.VMWARE, Target.ESXI])

@@ -10,7 +10,7 @@ from pathlib import Path
 from vcl_provision.images.builder.disks.loaders import Loader
 from vcl_provision.images.builder.disks.writing import write_disks
 from vcl_provision.images.builder.host import BuildHost
-from vcl_provision.images.builder.plan import Plan
+from vcl_provision.images.builder.plan import Plan, identity_of
 from vcl_provision.images.formats import disks as formats
 from vcl_provision.images.formats.words import DiskFormat
 
@@ -50,14 +50,21 @@ def convert(plan: Plan, guest: Path, folder: Path, *, overwrite: bool, host: Bui
         for image_format in spec.output.formats:
             if image_format != "raw":
                 say(f"converting {disk.stem} to {image_format}")
-                _convert(disk, DiskFormat(image_format), host)
+                _convert(disk, DiskFormat(image_format), identity_of(plan), host)
         if "raw" not in spec.output.formats:
             disk.unlink()
 
 
-def _convert(disk: Path, image_format: DiskFormat, host: BuildHost) -> None:
-    target = disk.with_suffix(f".{image_format}")
-    formats.convert(disk, DiskFormat.RAW, target, image_format, channel=host.channel, patience=host.patience)
+def _convert(disk: Path, image_format: DiskFormat, identity: str, host: BuildHost) -> None:
+    formats.convert(
+        disk,
+        DiskFormat.RAW,
+        disk.with_suffix(f".{image_format}"),
+        image_format,
+        identity=identity,
+        channel=host.channel,
+        patience=host.patience,
+    )
 
 
 def disk_name(number: int, image_format: str) -> str:

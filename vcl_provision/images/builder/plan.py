@@ -106,6 +106,11 @@ def image_digest(plan: Plan) -> str:
     return digest_of(plan.disks, dataclasses.asdict(plan.spec.machine), plan.spec.purpose)
 
 
+def identity_of(plan: Plan) -> str:
+    """What the random numbers in disks' own files follow from; empty where the bytes need not be the same again."""
+    return plan.disks if plan.spec.source_date_epoch is not None else ""
+
+
 def _layers(spec: BuildSpec) -> Iterator[Layer]:
     code = [_HERE / name for name in _OF_BASE]
     source = dataclasses.replace(spec.source, guest=())

@@ -12,7 +12,7 @@ from vcl_provision.images.builder.deploy.targets import Target, check_targets, l
 from vcl_provision.images.builder.disks.loaders import Loader
 from vcl_provision.images.builder.host import BuildHost
 from vcl_provision.images.builder.layouts import root_word
-from vcl_provision.images.builder.plan import Plan
+from vcl_provision.images.builder.plan import Plan, identity_of
 from vcl_provision.images.formats.words import DiskFormat
 
 Say = Callable[[str], None]
@@ -63,4 +63,5 @@ def _machine(plan: Plan, guest: Path, folder: Path) -> BuiltMachine:
         os=str(read_facts(guest)["os"]),
         mac=spec.network.mac,
         drivers=kernel_drivers(guest / "root"),
+        identity=identity_of(plan),
     )

@@ -17,6 +17,7 @@ from vcl_provision.channels.patience import Patience
 from vcl_provision.channels.runner import Channel
 from vcl_provision.images.formats import qcow2, qemu_img, vdi, vhdx, vmdk
 from vcl_provision.images.formats.header import DiskBytes, Header, checked_file
+from vcl_provision.images.formats.identity import identify
 from vcl_provision.images.formats.placing import new_files
 from vcl_provision.images.formats.progress import Progress
 from vcl_provision.images.formats.words import MOST_BYTES, DiskFormat, Place, Slice, VmdkVariant, flat_name
@@ -145,6 +146,7 @@ def convert(
     variant: VmdkVariant = VmdkVariant.SPARSE,
     adapter: str = "lsilogic",
     compression: str = "",
+    identity: str = "",
     overwrite: bool = False,
     most_bytes: int = MOST_BYTES,
     progress: Progress | None = None,
@@ -152,7 +154,8 @@ def convert(
     """Writes the content of a disk in another format: the whole target, or none, and what was there before as it was.
 
     `variant` and `adapter` (ide, lsilogic, buslogic: the controller written into it) are for VMDK. `compression` is
-    zlib or zstd, for qcow2. A target that is a block device is overwritten, and must be raw.
+    zlib or zstd, for qcow2. `identity` is what the numbers in a VMDK's and a VDI's own file follow from, with its name;
+    without, they are random. A target that is a block device is overwritten, and must be raw.
     Raises Refused for a source that does not stand alone, a target that is there already, a full disk.
     """
     _check_compression(target_format, compression)
@@ -172,6 +175,8 @@ def convert(
         else:
             options = _options(target_format, variant, adapter, compression)
             fill(["-O", target_format.value, *options, reading, str(made)])
+            if identity:
+                identify(made, target_format, f"{identity} {made.name}")
 
 
 def same_content(

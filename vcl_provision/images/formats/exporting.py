@@ -17,6 +17,7 @@ from vcl_provision.channels.runner import Channel
 from vcl_provision.images.formats import archive
 from vcl_provision.images.formats.describing import DiskFile, Family, describe
 from vcl_provision.images.formats.disks import convert, standalone
+from vcl_provision.images.formats.identity import uuid_of
 from vcl_provision.images.formats.machine import Controller, Machine
 from vcl_provision.images.formats.manifest import hash_part, write_manifest
 from vcl_provision.images.formats.placing import new_files
@@ -46,17 +47,19 @@ def export_ova(
     patience: Patience,
     family: Family = Family.VMWARE,
     moment: int = 0,
+    identity: str = "",
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> None:
     """Writes the machine and its disks into one archive: all of it, or none. `machine.disks` is measured here.
 
-    `family` is whose hardware is described. `moment` is the time of the files in it, in seconds of the epoch.
+    `family` is whose hardware is described. `moment` is the time of the files in it, in seconds of the epoch;
+    `identity` as for `disks.convert`: with both, the same machine gives the same bytes.
     Raises Refused for a disk that does not stand alone, a target that is there, a full disk; Cancelled, TimedOut.
     """
     machine = _measured(machine, sources, channel, patience)
     with new_files(target, overwrite=overwrite) as made:
-        writing = _Ova(made, machine, family, moment)
+        writing = _Ova(made, machine, family, moment, identity)
         told = Counted(progress, sum(machine.disks))
         for source, size in zip(sources, machine.disks, strict=True):
             writing.add_disk(source, size, channel, patience, told.within)
@@ -107,14 +110,15 @@ def export_ovf(
 class _Ova:
     """An archive that is being written: `.ovf`, `.mf`, then the disks."""
 
-    def __init__(self, path: Path, machine: Machine, family: Family, moment: int) -> None:
+    def __init__(self, path: Path, machine: Machine, family: Family, moment: int, identity: str) -> None:
         self._path, self._machine, self._family, self._moment = path, machine, family, moment
+        self._identity = identity
         stem = _stem(machine.name)
         self._ovf, self._mf = f"{stem}.ovf", f"{stem}.mf"
         self._names = _disk_names(stem, machine)
         self._files: list[DiskFile] = []
         self._offsets: list[int] = []
-        unknown = [DiskFile(name=name, bytes=_LARGEST) for name in self._names]
+        unknown = [self._file(name, _LARGEST) for name in self._names]
         self._ovf_room = len(describe(machine, unknown, family))
         self._mf_room = len(write_manifest(dict.fromkeys((self._ovf, *self._names), "0" * 64)))
         self._mf_at = archive.BLOCK + archive.padded(self._ovf_room)
@@ -134,13 +138,19 @@ class _Ova:
             name=name,
             virtual_bytes=size,
             adapter=_adapter(self._machine),
+            identity=self._identity,
             channel=channel,
             patience=patience,
             progress=progress,
         )
-        self._files.append(DiskFile(name=name, bytes=written))
+        self._files.append(self._file(name, written))
         self._offsets.append(begins)
         self._end = begins + archive.padded(written)
+
+    def _file(self, name: str, size: int) -> DiskFile:
+        if not self._identity:
+            return DiskFile(name=name, bytes=size)
+        return DiskFile(name=name, bytes=size, uuid=str(uuid_of(f"{self._identity} {name}")))
 
     def finish(self, patience: Patience) -> None:
         """Headers, descriptor and manifest, now that sizes and digests are known."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from vcl_provision.channels.patience import Patience
 from vcl_provision.channels.runner import Channel
 from vcl_provision.images.formats import qemu_img
+from vcl_provision.images.formats.identity import identify
 from vcl_provision.images.formats.progress import Progress
 from vcl_provision.images.formats.words import DiskFormat, Place, VmdkVariant
 
@@ -23,14 +24,16 @@ def stream_into(
     name: str,
     virtual_bytes: int,
     adapter: str,
+    identity: str = "",
     channel: Channel,
     patience: Patience,
     progress: Progress | None = None,
 ) -> int:
     """Writes the disk at the end of `target`, which ends before `offset`, and returns how many bytes it took.
 
-    `name` is what the disk will be called, which the format keeps. The source must stand alone. QEMU cannot make an
-    image inside a file but can fill one there: an empty one is made beside and laid in first, some hundred KiB.
+    `name` is what the disk will be called, which the format keeps; `identity` as for `disks.convert`. The source must
+    stand alone. QEMU cannot make an image inside a file but can fill one there: an empty one is made beside and laid in
+    first, some hundred KiB.
     """
     empty = target.with_name(name)
     options = f"subformat={VmdkVariant.STREAM},adapter_type={adapter}"
@@ -55,4 +58,6 @@ def stream_into(
         offset=offset,
         progress=progress,
     )
+    if identity:
+        identify(target, DiskFormat.VMDK, f"{identity} {name}", offset=offset)
     return target.stat().st_size - offset

@@ -12,6 +12,7 @@ from vcl_provision.images.formats.words import DiskFormat, Place
 _SIGNATURE = struct.Struct("<64xI")
 _SIGNED = 0xBEDA107F
 _HEADER = struct.Struct("<64xIIIII256xII4I4xQIIII64s")
+UUIDS_AT = _HEADER.size - 64
 _GROWING, _FIXED, _DIFFERENCE = 1, 2, 4
 _VARIANTS = {_GROWING: "dynamic", _FIXED: "fixed"}
 

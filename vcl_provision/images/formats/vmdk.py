@@ -20,7 +20,8 @@ SECTOR = 512
 _SPARSE_HEADER = struct.Struct("<4sIIQQQQ")
 _TEXT_MAGIC = b"# Disk DescriptorFile"
 _LONGEST = 64 << 10
-_EMBEDDED_AT = 1
+EMBEDDED, TEXT_SECTORS = 1, 20
+"""Where QEMU lays the descriptor of a sparse file, and the sectors that it keeps for it."""
 _EXTENT = re.compile(r'(RW|RDONLY|NOACCESS) (\d{1,15}) ([A-Z]+)(?: "([^"]*)")?(?: (\d{1,15}))?')
 _ENTRY = re.compile(r"[A-Za-z][\w.-]*\s*=.*")
 _NO_PARENT = "ffffffff"
@@ -127,7 +128,7 @@ def _sparse(place: Place, disk: DiskBytes, start: bytes) -> Header:
     if len(start) < SECTOR:
         raise foreign(place, DiskFormat.VMDK)
     _, _, _, capacity, _, described_at, _ = _SPARSE_HEADER.unpack_from(start)
-    if capacity == 0 or described_at != _EMBEDDED_AT:
+    if capacity == 0 or described_at != EMBEDDED:
         raise Refused(f"{place} is a part of a VMDK, or hides where its content lies", _AGAIN)
     described = parse_descriptor(disk.at(SECTOR, _LONGEST), place)
     if [extent.kind for extent in described.extents] != ["SPARSE"]:

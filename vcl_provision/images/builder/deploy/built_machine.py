@@ -32,7 +32,8 @@ class BuiltMachine:
 
     `boot` is what is handed over with Loader.DIRECT. `os` is text as /etc/os-release has it; `mac` of its only network
     card, empty for one made from the name; `drivers` are the modules of its kernel (see `kernel_drivers`), empty if
-    they are not known. Raises Refused for a name or address that a hypervisor would not take.
+    they are not known. `identity` is what the numbers of disks follow that are written for other hypervisors; without,
+    they are random. Raises Refused for a name or address that a hypervisor would not take.
     """
 
     name: str
@@ -45,6 +46,7 @@ class BuiltMachine:
     os: str = ""
     mac: str = ""
     drivers: frozenset[str] = frozenset()
+    identity: str = ""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

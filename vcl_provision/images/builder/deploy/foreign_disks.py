@@ -55,8 +55,16 @@ class ForeignDisks:
         machine = described(self._machine, BOTH, network=_PORT_GROUP)
         sources = [SourceDisk(place=disk, format=self._machine.disk_format) for disk in self._machine.disks]
         target = self._folder / f"{self._machine.name}.ova"
-        channel, patience = self._channel, self._patience
-        export_ova(machine, sources, target, channel=channel, patience=patience, moment=moment, overwrite=overwrite)
+        export_ova(
+            machine,
+            sources,
+            target,
+            channel=self._channel,
+            patience=self._patience,
+            moment=moment,
+            identity=self._machine.identity,
+            overwrite=overwrite,
+        )
         return f"import {target.name}: ovftool {target.name} vi://HOST, the vSphere client, or VBoxManage import"
 
     def _vmx(self, variant: VmdkVariant, network: str, *, overwrite: bool) -> Path:
@@ -78,6 +86,7 @@ class ForeignDisks:
                 target,
                 disk_format,
                 variant=variant,
+                identity=self._machine.identity,
                 overwrite=overwrite,
                 channel=self._channel,
                 patience=self._patience,
