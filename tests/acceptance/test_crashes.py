@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from fix_daemon import DaemonLab, Node, a_daemon_lab
@@ -54,13 +56,36 @@ def test_kills_at_random_moments_lose_nothing_and_double_nothing(tmp_path: Path,
         kill_on(dlab)
 
 
-def kill_on(dlab: DaemonLab) -> None:
+def test_kills_while_a_host_fills_up_and_empties_leave_each_reservation_one_computer(tmp_path: Path, dsn: str) -> None:
+    small = {"image_bytes": 10**9, "disk_bytes": 2 * 10**9}
+    with a_daemon_lab(tmp_path, dsn, computers=4) as dlab:
+        dlab.another_host("host-2", 4)
+        kill_on(dlab, 10, meanwhile=lambda: fill_or_empty(dlab), sim=small, work={"measure_disks": 1})
+        assert dlab.one("SELECT count(*) FROM vm_host_refusal") > 0
+
+
+def fill_or_empty(lab: DaemonLab) -> None:
+    """Somebody else's image comes to host-1, or goes; it takes the room of machines."""
+    with lab.world.change() as change:
+        if not change.do("DELETE FROM image WHERE owner = 'others'"):
+            change.do("INSERT INTO image VALUES ('host-1', 'of others', 'others', 2000000000, 1)")
+
+
+def kill_on(
+    dlab: DaemonLab,
+    kills: int = KILLS,
+    *,
+    meanwhile: Callable[[], None] = lambda: None,
+    sim: Mapping[str, Any] | None = None,
+    **tables: Any,
+) -> None:
     seed = int(os.environ.get("VCL_TEST_SEED") or Random().randrange(10**6))
     sys.stdout.write(f"VCL_TEST_SEED={seed}\n")
     random, users = Random(seed), Users(dlab, at_once=8)
-    nodes = [dlab.node(name, sim={"delays": SLOW}) for name in ("mn1", "mn2", "mn3")]
+    nodes = [dlab.node(name, sim={"delays": SLOW, **(sim or {})}, **tables) for name in ("mn1", "mn2", "mn3")]
     interrupted = 0
-    for _ in range(KILLS):
+    for _ in range(kills):
+        meanwhile()
         begin_some(nodes, random)
         pass_time(random.uniform(0.0, 0.6), users)
         while not (busy := [node for node in nodes if node.ready and held_by(dlab, node)]):
@@ -77,8 +102,8 @@ def kill_on(dlab: DaemonLab) -> None:
     endings = dlab.conn.execute("SELECT ending, count(*) FROM accounting_log GROUP BY 1").fetchall()
     assert endings == [("released", len(users.requests))]
     dlab.check_nothing_is_left()
-    sys.stdout.write(f"{interrupted} of {KILLS} kills met work in hand; {len(users.requests)} reservations\n")
-    assert interrupted >= KILLS // 2, "too few of the kills met work in hand: this run shows little"
+    sys.stdout.write(f"{interrupted} of {kills} kills met work in hand; {len(users.requests)} reservations\n")
+    assert interrupted >= kills // 2, "too few of the kills met work in hand: this run shows little"
 
 
 def begin_some(nodes: list[Node], random: Random) -> None:

@@ -161,6 +161,13 @@ def test_an_explanation_says_what_was_is_and_can_be() -> None:
     assert told.to_do == "wait, or give it back: vcl end 17"
 
 
+def test_who_was_moved_reads_where_from_and_where_to() -> None:
+    moved = "host-1 had no room, moved to vm1 on host-2"
+    story = replace(STORY, status=replace(STATUS, moved=moved))
+    assert moved in explain(story).happened
+    assert moved in seen(pages.story(story))
+
+
 def test_an_explanation_of_a_failure_says_why_and_ends_with_the_hint() -> None:
     failed = replace(STATUS, state="failed", fault="the disk is full", hint="make room in /srv")
     told = explain(replace(STORY, status=failed))

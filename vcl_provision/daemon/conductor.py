@@ -170,9 +170,7 @@ class Conductor:
         if run.claim.host_id is not None:
             self.breakers.answered(run.claim.host_id)
 
-    def _write(
-        self, run: Run, outcome: Done | Again | GaveUp, gathered: Gathered | None = None
-    ) -> Claim | None:
+    def _write(self, run: Run, outcome: Done | Again | GaveUp, gathered: Gathered | None = None) -> Claim | None:
         match outcome:
             case Done(event=event, noted=noted):
                 return self._done(run, event, noted, None, gathered)
@@ -203,6 +201,7 @@ class Conductor:
         The host is measured before, so that nothing more is sent there from now on.
         """
         claim, host = run.claim, gathered.computer.host
+        log.warning("turn.without_room", state=claim.state, because=fault.said)
         self._was_full(host)
         if host is not None and self._steady(run).ask(
             lambda conn: moving.leave(conn, claim, host_id=host.id, because=fault.said, rules=RULES)
