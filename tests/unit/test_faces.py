@@ -56,6 +56,7 @@ STATUS = Status(
     remote_address=None,
     fault=None,
     hint=None,
+    moved=None,
 )
 MACHINE = Machine(
     reservation_id=21,

@@ -24,15 +24,7 @@ from vcl_provision.daemon.undo import ModuleOf
 from vcl_provision.drivers.driver import Driver
 from vcl_provision.drivers.guest import Guest
 from vcl_provision.drivers.provisioner import Provisioner
-from vcl_provision.model.faults import (
-    BrokenModule,
-    Cancelled,
-    Fault,
-    HostUnreachable,
-    LeaseLost,
-    NoRoom,
-    ProvisionError,
-)
+from vcl_provision.model.faults import BrokenModule, Cancelled, Fault, HostUnreachable, LeaseLost, ProvisionError
 from vcl_provision.model.lab import VmHost
 from vcl_provision.model.reservation import Claim, Timings
 from vcl_provision.model.states import Event, RequestState
@@ -158,13 +150,7 @@ class Conductor:
             self.breakers.was_away(run.claim.host_id)
         else:
             self._host_answered(run)
-        if isinstance(error, NoRoom):
-            self._was_full(gathered.computer.host)
         return verdict(error, attempts=gathered.reservation.attempts, gives_up=route.gives_up)
-
-    def _was_full(self, host: VmHost | None) -> None:
-        if host is not None:
-            self.disk_watch.look_at(host)
 
     def _host_answered(self, run: Run) -> None:
         if run.claim.host_id is not None:
@@ -202,13 +188,14 @@ class Conductor:
         """
         claim, host = run.claim, gathered.computer.host
         log.warning("turn.without_room", state=claim.state, because=fault.said)
-        self._was_full(host)
-        if host is not None and self._steady(run).ask(
-            lambda conn: moving.leave(conn, claim, host_id=host.id, because=fault.said, rules=RULES)
-        ):
-            self.scribe.write(_moving(claim, gathered.computer.id, host))
-            return None
-        return self._done(run, Event.GAVE_UP, NOTHING, Blame(fault=fault, computer=False), gathered)
+        if host is not None:
+            self.disk_watch.look_at(host)
+            if self._steady(run).ask(
+                lambda conn: moving.leave(conn, claim, host_id=host.id, because=fault.said, rules=RULES)
+            ):
+                self.scribe.write(_moving(claim, gathered.computer.id, host))
+                return None
+        return self._write(run, GaveUp(fault=fault, blame_computer=False), gathered)
 
     def _steady(self, run: Run) -> SteadyDatabase:
         return SteadyDatabase(database=self.database, stop=run.stop)

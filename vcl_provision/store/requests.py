@@ -30,7 +30,7 @@ class Status:
     remote_address: str | None
     fault: str | None
     hint: str | None
-    moved: str | None = None
+    moved: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -122,7 +122,7 @@ def _none_free(
 
 
 def _elsewhere(want: Wanted) -> str:
-    """Where it was before, if it was."""
+    """Begins the reason of one that left full hosts: with their names."""
     return f"{', '.join(want.refused_by.values())} had no room for it; elsewhere " if want.refused_by else ""
 
 
