@@ -911,17 +911,16 @@ SELECT q.id, u.name AS "user", i.name AS image, c.name AS computer, q.state, q.s
   LEFT JOIN LATERAL (SELECT step FROM load_log l WHERE l.reservation_id = r.id ORDER BY l.id DESC LIMIT 1) l ON true
   LEFT JOIN step s ON s.name = l.step
   LEFT JOIN LATERAL (
-       SELECT string_agg(refused.hosts || ' had no room' || coalesce(', moved to ' || refused.moved_to, ''), '; '
-                         ORDER BY refused.id) AS said
+       SELECT string_agg(refused.hosts || ' had no room, moved to ' || refused.moved_to, '; ' ORDER BY refused.id) AS said
          FROM (SELECT x.id, string_agg(h.name, ', ' ORDER BY n.refused_at, h.name) AS hosts,
                       now_on.name || coalesce(' on ' || now_at.name, '') AS moved_to
                  FROM vm_host_refusal n JOIN vm_host h ON h.id = n.vm_host_id
                  JOIN reservation x ON x.id = n.reservation_id
-                 LEFT JOIN computer now_on ON now_on.id = x.computer_id
+                 JOIN computer now_on ON now_on.id = x.computer_id
                  LEFT JOIN vm_host now_at ON now_at.id = now_on.vm_host_id
                 WHERE x.request_id = q.id GROUP BY x.id, now_on.name, now_at.name) refused) moved ON true;
 COMMENT ON VIEW request_status IS 'How each request goes, for people and front ends: a line a request';
-COMMENT ON COLUMN request_status.moved IS 'Which VM hosts had no room for its machines, and where they are instead; NULL if all had';
+COMMENT ON COLUMN request_status.moved IS 'Which VM hosts had no room for its machines, and where they were moved to; NULL if none was';
 
 -- == Building images ==================================================================================================
 

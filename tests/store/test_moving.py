@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 from a_lab import RULES, Lab, a_lab, a_request, allocated, claim_all, claimed, occupied
+from psycopg import sql
 
 from vcl_provision.daemon.allocator import Allocator
 from vcl_provision.model.faults import LeaseLost, NotAllowed
@@ -94,7 +95,7 @@ def test_it_gives_its_computer_back_and_gets_one_of_another_host(
     question = "SELECT computer_id, occupies, attempts, claim_token, lease_until, released_at FROM reservation"
     assert rows(conn, question) == [(None, False, 0, None, None, None)]
     assert rows(conn, "SELECT doing, moved FROM request_status") == [
-        ("host-1 had no room for it: another computer is looked for", "host-1 had no room")
+        ("host-1 had no room for it: another computer is looked for", None)
     ]
     again = given(database, conn)
     assert (again.state, computer_of(conn, again)) == (RequestState.NEW, "host-2-1")
@@ -246,6 +247,15 @@ def test_who_may_wait_waits_until_a_computer_elsewhere_is_free(database: Databas
     assert rows(conn, "SELECT doing FROM request_status WHERE id = %s", claim.request_id) == [because]
     conn.execute("UPDATE request SET state = 'deleted' WHERE id = %s", [first])
     assert computer_of(conn, given(database, conn)) == "host-2-1"
+
+
+def test_it_gets_a_computer_only_for_all_of_its_time(database: Database, conn: Connection, lab: Lab) -> None:
+    (booked,) = another_host(conn, lab, "host-2")
+    claim = begun(conn, lab)
+    a_request(conn, lab, computer_id=booked, start_time=sql.SQL("now() + interval '1 hour'"))
+    another_host(conn, lab, "host-3")
+    assert left(conn, claim)
+    assert computer_of(conn, given(database, conn)) == "host-3-1"
 
 
 def test_who_may_not_wait_is_refused_and_told_of_the_full_host(database: Database, conn: Connection, lab: Lab) -> None:

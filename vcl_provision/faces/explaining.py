@@ -52,7 +52,7 @@ def explain(story: Story) -> Explanation:
 def _happened(story: Story) -> list[str]:
     ended = [line for machine in story.machines for line in story.lines_of(machine) if not line.running]
     said = [f"{line.said} ({spoken(line.seconds)})" if line.seconds else line.said for line in ended]
-    return [*said, story.status.moved] if story.status.moved else said
+    return [story.status.moved, *said] if story.status.moved else said
 
 
 def _happens(story: Story) -> list[str]:
