@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
+import subprocess
 import tempfile
 import threading
 import time
@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+from a_port import free_port
 from fix_libvirt import LibvirtBench, Remembered, a_libvirt_lab
+from fix_repository import sftp_address
+from fix_sshd import Sshd
 
 from benchmarks.table import Row
 from vcl_provision.channels.patience import Patience
@@ -27,6 +30,7 @@ from vcl_provision.images.repository import (
     open_repository,
 )
 from vcl_provision.images.repository.folder import FolderPlace
+from vcl_provision.images.repository.sums import ALGORITHMS
 from vcl_provision.model.steps import Step
 
 BYTES = 512 << 20
@@ -43,7 +47,7 @@ class Enough(Exception):
 def run() -> list[Row]:
     """Needs root, libvirt, and a gibibyte of memory. Some two minutes."""
     with tempfile.TemporaryDirectory(prefix="vcl-bench-", dir="/var/tmp") as name:
-        return [*_copies(Path(name)), *_links(Path(name))]
+        return [*_copies(Path(name)), *_from_another_node(Path(name)), *_links(Path(name))]
 
 
 def _copies(folder: Path) -> list[Row]:
@@ -65,7 +69,10 @@ def _copies(folder: Path) -> list[Row]:
         Row("512 MiB fetched to another file system, in memory, over a plain copy", alone.ratio, "1.1"),
         Row("  plain copy, s", f"{median(alone.plain):.2f}"),
         Row("  fetched and verified, s", f"{median(alone.ours):.2f}"),
-        Row("  SHA-256 of it and nothing else, s", f"{median(_summed(image) for _ in range(ROUNDS)):.2f}"),
+        *(
+            Row(f"  {name.upper()} of it, s", f"{median(_summed(image, name) for _ in range(ROUNDS)):.2f}")
+            for name in ALGORITHMS
+        ),
         Row("  two hosts at once, both done after, s", f"{median(two.ours):.2f}"),
     ]
 
@@ -86,9 +93,44 @@ class _Pair:
         return f"{median(ours / plain for ours, plain in zip(self.ours, self.plain, strict=True)):.2f}"
 
 
-def _summed(image: ImageDescriptor) -> float:
-    """The least that a verification takes: the sum of one stream cannot be divided among processors."""
-    chunk, own = bytes(1 << 20), hashlib.sha256()
+def _from_another_node(folder: Path) -> list[Row]:
+    """Over ssh, both ends on this machine; OpenSSH's client verifies nothing and is synced afterwards."""
+    there = folder / "sshd"
+    there.mkdir()
+    sshd = Sshd(folder=there, port=free_port())
+    repository = open_repository(folder / "another")
+    image = _an_image(repository, folder, "sent", os.urandom(1 << 20) * (BYTES >> 20))
+    sshd.start()
+    pair = _Pair()
+    try:
+        far = open_repository(sftp_address(sshd, folder / "another"))
+        for _ in range(ROUNDS):
+            pair.add(_by_openssh(sshd, repository, image, folder), _fetched(far, image, folder, hosts=1))
+        far.close()
+    finally:
+        sshd.stop()
+    return [
+        Row("512 MiB fetched from another node and verified, over OpenSSH's sftp, both synced", pair.ratio, "1.1"),
+        Row("  OpenSSH's sftp, s", f"{median(pair.plain):.2f}"),
+        Row("  fetched and verified, s", f"{median(pair.ours):.2f}"),
+    ]
+
+
+def _by_openssh(sshd: Sshd, repository: Repository, image: ImageDescriptor, where: Path) -> float:
+    options = ["-q", "-i", str(sshd.folder / "client_key"), "-o", f"UserKnownHostsFile={sshd.folder / 'known_hosts'}"]
+    with tempfile.TemporaryDirectory(dir=where) as name:
+        source, target = f"127.0.0.1:{repository.path_of(image.system_disk.blob)}", Path(name, "copy")
+        began = time.monotonic()
+        argv = ["sftp", *options, "-P", str(sshd.port), source, str(target)]
+        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+        with target.open("rb") as copy:
+            os.fsync(copy.fileno())
+        return time.monotonic() - began
+
+
+def _summed(image: ImageDescriptor, algorithm: str) -> float:
+    """The least that a verification takes on one processor."""
+    chunk, own = bytes(1 << 20), ALGORITHMS[algorithm]()
     began = time.monotonic()
     for _ in range(image.system_disk.blob.bytes >> 20):
         own.update(chunk)
@@ -136,20 +178,24 @@ def _links(folder: Path) -> list[Row]:
     with a_libvirt_lab(folder / "lab") as lab:
         bench = LibvirtBench(lab=lab)
         repository = open_repository(lab.repository_path)
-        small, large = (_linked(bench, repository, folder, size) for size in (1, 20))
+        small, large = (_held(bench, repository, folder, size) for size in (1, 20))
+        pair = _Pair()
+        for _ in range(ROUNDS):
+            pair.add(_made(bench, small), _made(bench, large))
         bench.kept.close()
     return [
-        Row("a machine of a 20 GiB image is made, over one of 1 GiB", f"{large / small:.2f}", "1"),
-        Row("  of 1 GiB, s", f"{small:.3f}"),
-        Row("  of 20 GiB, s", f"{large:.3f}"),
+        Row("a machine of a 20 GiB image is made, over one of 1 GiB", pair.ratio, "1"),
+        Row("  of 1 GiB, s", f"{median(pair.plain):.3f}"),
+        Row("  of 20 GiB, s", f"{median(pair.ours):.3f}"),
     ]
 
 
-def _linked(bench: LibvirtBench, repository: Repository, folder: Path, gibibytes: int) -> float:
+def _held(bench: LibvirtBench, repository: Repository, folder: Path, gibibytes: int) -> str:
+    """The name of an image of so many GiB that is on the host."""
     name = f"linked{gibibytes}"
     image = _an_image(repository, folder, name, size=gibibytes * GIB)
     bench.provisioner(bench.computer(1)).retrieve_image(bench.revision(image.name), bench.host())
-    return median(_made(bench, image.name) for _ in range(ROUNDS))
+    return image.name
 
 
 def _made(bench: LibvirtBench, revision: str) -> float:

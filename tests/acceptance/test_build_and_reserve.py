@@ -82,6 +82,8 @@ def test_many_who_want_an_image_that_is_not_there_get_it_from_one_build(
     followed = vcl_here(("builds", "log", str(number), "--follow"), VCL_DSN=dsn)
     assert followed.returncode == 0, followed.stderr
     assert "configuration" in followed.stdout
+    queue = [json.loads(vcl_here(("builds", *words, "--json"), VCL_DSN=dsn).stdout) for words in ((), ("list",))]
+    assert [[row["id"] for row in rows] for rows in queue] == [[number], [number]]
     build = builds.one(real_lab.conn, number)
     assert (build.state, build.revision_name, build.builder) == ("done", "wanted-v1", "builder")
 

@@ -74,6 +74,8 @@ def test_it_tells_the_service_manager_how_it_is(dlab: DaemonLab) -> None:
     node.signal(signal.SIGTERM)
     node.until_notified("STOPPING=1")
     assert node.ended() == 0
+    (stopping,) = node.said("vcld.stopping")
+    assert (stopping["because"], stopping["in_hand"]) == ("stop", 0)
 
 
 def test_a_setting_of_a_module_with_a_typo_is_refused_at_the_start(dlab: DaemonLab) -> None:

@@ -52,6 +52,14 @@ def test_a_build_says_its_stages_and_where_the_image_is(vcl: Vcl, tiny: TinyBuil
     assert "is there already" in refused.stderr
 
 
+def test_profiles_are_listed_for_people_and_for_programs() -> None:
+    rows = json.loads(vcl_here(["build", "list", "--json"]).stdout)
+    abouts = {row["profile"]: row["about"] for row in rows}
+    assert {"minimal", "server", "desktop", "developer", "build-test"} <= abouts.keys()
+    assert all(abouts.values())
+    assert abouts["minimal"][:20] in vcl_here(["build", "list"]).stdout
+
+
 def test_a_command_line_is_saved_as_a_profile(vcl: Vcl, tiny: TinyBuilds) -> None:
     saved = str(tiny.folder / "saved.yaml")
     words = ("--hostname", "web1", "--root-password", "env:PW", "--dry-run")

@@ -15,13 +15,16 @@ from vcl_provision.channels.patience import Patience
 from vcl_provision.images.repository import (
     GRACE,
     DiskRole,
+    ImageDescriptor,
     Repository,
     collect,
     delete,
     garbage,
     is_held,
     open_repository,
+    parse,
     verify,
+    written,
 )
 from vcl_provision.images.repository.layout import blob_path, descriptor_path
 from vcl_provision.model.faults import Cancelled, Refused
@@ -86,6 +89,45 @@ def test_what_is_there_is_never_changed(repository: Repository, maker: ImageMake
     with pytest.raises(Refused, match="has a revision debian12-v1 already, and it is another one"):
         repository.add(maker.image(system=b"another"), maker.files, patience=patience)
     assert repository.get("debian12-v1") == image
+
+
+def without_quick_sums(image: ImageDescriptor) -> ImageDescriptor:
+    """As a version wrote it that knew no BLAKE3."""
+    lines = [line for line in written(image).decode().splitlines() if "blake3" not in line]
+    return parse("\n".join(lines).encode())
+
+
+def test_a_revision_without_quick_sums_is_as_good(
+    repository: Repository, maker: ImageMaker, patience: Patience, tmp_path: Path
+) -> None:
+    image = maker.image()
+    old = without_quick_sums(image)
+    assert old.system_disk.blob.blake3 == ""
+    repository.add(old, maker.files, patience=patience)
+    repository.add(image, {}, patience=patience)  # it says no other contents
+    found = repository.get(image.name)
+    assert found.system_disk.blob.blake3 == ""
+    repository.fetch(found, tmp_path / "host", patience=patience)
+    assert is_held(tmp_path / "host", image)
+    damage(repository, blob_path(image.system_disk.blob), b"b system")
+    with pytest.raises(Refused, match="is damaged: its checksum differs"):
+        repository.fetch(found, tmp_path / "another", patience=patience)
+    assert not is_held(tmp_path / "another", image)
+
+
+@pytest.mark.parametrize("wrong", ["sha256", "blake3"])
+def test_what_comes_from_outside_is_checked_by_both_sums(
+    repository: Repository, maker: ImageMaker, patience: Patience, wrong: str
+) -> None:
+    """Else a content could be taken for another: the one by whose SHA-256 it would be named on every VM host."""
+    honest, other = maker.disk(b"a system"), maker.disk(b"b system")
+    blob = replace(honest.blob, **{wrong: getattr(other.blob, wrong)})
+    image = maker.image(disks=[replace(honest, blob=blob)])
+    files = {**maker.files, blob.sha256: maker.files[honest.blob.sha256]}
+    with pytest.raises(Refused, match="is damaged: its checksum differs"):
+        repository.add(image, files, patience=patience)
+    assert not repository.has(image.name)
+    assert repository.place.entry(blob_path(blob)) is None
 
 
 def test_of_two_that_add_another_revision_of_one_name_at_once_one_is_refused(

@@ -64,6 +64,15 @@ def test_what_is_written_is_read_again() -> None:
     assert written(parse(written(FULL))) == written(FULL)
 
 
+def test_a_quicker_sum_is_kept_where_there_is_one_and_names_nothing() -> None:
+    quick = replace(blob("a"), blake3="c" * 64)
+    both = image(disks=[replace(disk(), blob=quick)])
+    assert f"blake3: {'c' * 64}\n" in written(both).decode()
+    assert "blake3" not in TEXT
+    assert parse(written(both)).system_disk.blob.blake3 == "c" * 64
+    assert (quick, len({quick, blob("a")})) == (blob("a"), 1)
+
+
 def test_people_can_read_it() -> None:
     for line in (
         "name: debian12-v3",
@@ -98,6 +107,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b
         (TEXT.replace("format: qcow2", "format: iso", 1), "has 'iso' as disks 1: format"),
         (TEXT.replace("disks:\n", "disks: none\nother:\n"), "has 'none' as disks, which is no list"),
         (TEXT.replace("sha256: " + "a" * 64, "sha256: abc"), "'abc' is no SHA-256"),
+        (TEXT.replace("sha256: " + "a" * 64, f"sha256: {'a' * 64}\n  blake3: abc"), "'abc' is no BLAKE3"),
         (TEXT.replace("origin: vm7", "origin: vm7\norigin: vm8"), "gives origin twice, again in line"),
         (TEXT.replace("family: debian", "family: debian\n  family: ubuntu"), "gives family twice"),
         (TEXT.replace("origin: vm7", "nickname: vm7"), "has the unknown field nickname"),

@@ -102,6 +102,14 @@ def test_the_picture_says_why_nothing_happens() -> None:
     assert "… waiting for vcld to take it up" in seen(Picture(untouched))
 
 
+def test_the_picture_ticks_the_waiting_for_the_user_only_when_it_is_over() -> None:
+    ready = LoadStep(reservation_id=MACHINE.reservation_id, at=NOW, step=Step.RESERVED, info="")
+    waits = replace(in_state(RequestState.RESERVED), steps=[*BOOTING, ready])
+    assert "○ waiting for the user" in seen(Picture(waits))
+    used = replace(waits, status=replace(waits.status, state="inuse", since=NOW + timedelta(seconds=9)))
+    assert "✓ waiting for the user" in seen(Picture(used))
+
+
 @pytest.mark.parametrize("width", [40, 50, 60, 80, 100, 160])
 def test_the_picture_fits_where_it_is_drawn(width: int) -> None:
     out = StringIO()

@@ -103,8 +103,9 @@ def test_a_file_that_does_not_import_is_listed_with_its_error_and_line_and_stops
     error = broken(site, "x = 1\nimport no_such_library\n")
     assert "does not import: ModuleNotFoundError: No module named 'no_such_library' (line 2 of bad.py)" in error
     assert listed(site, "small").state == "ok"
-    with pytest.raises(BrokenModule, match="no_such_library"):
+    with pytest.raises(BrokenModule, match="no_such_library") as refused:
         Modules([site]).provisioner("bad")
+    assert "vcl module check" in refused.value.hint
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,9 @@ def test_a_state_that_came_after_the_last_step_ended_it() -> None:
 def test_waiting_for_the_user_takes_no_time_of_ours() -> None:
     waits = [*LOG, Passed(step=Step.RESERVED, at=at(5))]
     last = lines(waits, now=at(99), since=at(4), resting=True, boot_seconds=None)[-1]
-    assert (last.running, last.seconds) == (False, 0)
+    assert (last.running, last.rests, last.seconds) == (False, True, 0)
+    over = lines(waits, now=at(99), since=at(9), resting=True, boot_seconds=None)[-1]
+    assert (over.running, over.rests, over.seconds) == (False, False, 0)
 
 
 def test_the_boot_has_a_share_of_what_it_took_before() -> None:

@@ -167,11 +167,16 @@ class Peer:
     user: str = "root"
 
 
-def connect(peer: Peer, key: KeyPair, patience: Patience) -> Connection:
-    """One attempt. Raises Transient while the machine does not let us in, WrongHostKey, Refused, Cancelled."""
+def connect(
+    peer: Peer, key: KeyPair, patience: Patience, *, ciphers: Sequence[str] = CHEAPEST["ciphers"]
+) -> Connection:
+    """One attempt; `ciphers` in the order of our liking.
+
+    Raises Transient while the machine does not let us in, WrongHostKey, Refused, Cancelled.
+    """
     kind, pinned = _pinned(peer)
     sock = dial(peer.address, peer.port, patience)
-    transport = _transport(sock, peer.name, kind)
+    transport = _transport(sock, peer.name, kind, ciphers)
     connection = Connection(sock, transport)
     try:
         _shake_hands(transport, peer, pinned, patience)
@@ -197,12 +202,12 @@ def _pinned(peer: Peer) -> tuple[str, str]:
     return kind, rest.split()[0]
 
 
-def _transport(sock: socket.socket, name: str, kind: str) -> _Transport:
+def _transport(sock: socket.socket, name: str, kind: str, ciphers: Sequence[str]) -> _Transport:
     transport = cast("_Transport", paramiko.Transport(sock))
     transport.name = f"ssh-{name}"
     transport.handshake_timeout = transport.auth_timeout = FOR_EVER
     options = transport.get_security_options()
-    options.kex, options.ciphers, options.digests = CHEAPEST["kex"], CHEAPEST["ciphers"], CHEAPEST["digests"]
+    options.kex, options.ciphers, options.digests = CHEAPEST["kex"], ciphers, CHEAPEST["digests"]
     options.key_types = RSA_SIGNATURES if kind == "ssh-rsa" else (kind,)
     return transport
 

@@ -69,7 +69,8 @@ class Picture:
     def _cells(self, line: Line, room: int) -> tuple[RenderableType, ...]:
         if not line.running:
             seconds = Text(spoken(line.seconds) if line.seconds else "", style="dim")
-            return Text("✓", style="green"), Text(line.said), seconds, ""
+            mark = Text("○", style="yellow") if line.rests else Text("✓", style="green")
+            return mark, Text(line.said), seconds, ""
         return self._spinner, Text(line.said, style="bold"), Text(spoken(line.seconds), style="cyan"), _bar(line, room)
 
 

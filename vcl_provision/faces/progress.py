@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 
@@ -26,12 +26,16 @@ class Passed:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A step as it is shown. `share` of it that is over, 0 to 1, if that can be told; `expected` seconds likewise."""
+    """A step as it is shown. `share` of it that is over, 0 to 1, if that can be told; `expected` seconds likewise.
+
+    One that `rests` is neither over nor worked on: the user's turn, or the clock's.
+    """
 
     said: str
     seconds: float
     running: bool
     until: datetime
+    rests: bool = False
     share: float | None = None
     expected: float | None = None
 
@@ -51,7 +55,9 @@ def lines(
     if not resting and last.at >= since:
         expected = boot_seconds if last.step == Step.BOOTING else None
         return [*ended, _line(last, now, running=True, expected=expected)]
-    return [*ended, _line(last, last.at if last.step in RESTS else max(since, last.at), running=False)]
+    if last.step not in RESTS:
+        return [*ended, _line(last, max(since, last.at), running=False)]
+    return [*ended, replace(_line(last, last.at, running=False), rests=last.at >= since)]
 
 
 def _line(step: Passed, until: datetime, *, running: bool, expected: float | None = None) -> Line:

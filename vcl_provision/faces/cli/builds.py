@@ -18,7 +18,7 @@ from vcl_provision.store.builds import Build
 PANEL = "Images"
 
 app = typer.Typer()
-group = typer.Typer(help="Images that are being built: the queue.", no_args_is_help=True)
+group = typer.Typer(help="Images that are being built: the queue.", invoke_without_command=True)
 app.add_typer(group, name="builds", rich_help_panel=PANEL)
 
 NumberArgument = Annotated[int, typer.Argument(metavar="N", help="Number of the build, as vcl builds list shows it.")]
@@ -39,6 +39,13 @@ BUILDS: Columns[Build] = {
     "took": _took,
     "what": lambda row: row.revision_name or row.said or row.key,
 }
+
+
+@group.callback()
+def list_at_once(ctx: typer.Context, as_json: JsonOption = False) -> None:
+    """Images that are being built: the queue. Alone it lists them."""
+    if not ctx.invoked_subcommand:
+        list_builds(ctx, as_json=as_json)
 
 
 @group.command("list")

@@ -11,7 +11,6 @@ from vcl_provision.images.repository.descriptor import (
     DiskRole,
     ImageDescriptor,
     OperatingSystem,
-    blob_of,
 )
 from vcl_provision.images.repository.document import parse, written
 from vcl_provision.images.repository.garbage import GRACE, Garbage, collect, delete, garbage
@@ -20,7 +19,7 @@ from vcl_provision.images.repository.on_demand import find_or_build
 from vcl_provision.images.repository.place import Sink
 from vcl_provision.images.repository.space import space_of
 from vcl_provision.images.repository.store import Repository, open_repository
-from vcl_provision.images.repository.transfer import Progress
+from vcl_provision.images.repository.transfer import Progress, blob_of
 
 __all__ = [
     "GRACE",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from vcl_provision.images.repository import layout
 from vcl_provision.images.repository.descriptor import Blob, ImageDescriptor
 from vcl_provision.images.repository.garbage import delete
 from vcl_provision.images.repository.store import Repository
+from vcl_provision.images.repository.sums import is_whole, named
 from vcl_provision.images.repository.transfer import Meter, Progress, unheard
 
 
@@ -55,9 +55,10 @@ def _fault(repository: Repository, blob: Blob, meter: Meter, patience: Patience)
         return "is missing"
     if entry.bytes != blob.bytes:
         return f"has {entry.bytes} bytes instead of {blob.bytes}"
-    own = hashlib.sha256()
-    for chunk in repository.chunks(blob):
+
+    def heard(count: int) -> None:
         patience.check()
-        own.update(chunk)
-        meter.add(len(chunk))
-    return "" if own.hexdigest() == blob.sha256 else "is damaged: its checksum differs"
+        meter.add(count)
+
+    whole = is_whole(repository.chunks(blob), named(blob), heard)
+    return "" if whole else "is damaged: its checksum differs"

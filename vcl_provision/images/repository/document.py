@@ -229,7 +229,7 @@ def _boot(said: _Fields) -> DirectBoot:
 
 
 def _blob(said: _Fields) -> Blob:
-    return Blob(sha256=said.text("sha256"), bytes=said.number("bytes"))
+    return Blob(sha256=said.text("sha256"), bytes=said.number("bytes"), blake3=said.text("blake3", ""))
 
 
 def _plain(descriptor: ImageDescriptor) -> dict[str, object]:
@@ -256,12 +256,16 @@ def _plain(descriptor: ImageDescriptor) -> dict[str, object]:
 
 def _plain_disk(disk: Disk) -> dict[str, object]:
     kind = {"name": disk.name, "role": str(disk.role), "format": str(disk.format)}
-    return {**kind, **asdict(disk.blob), "virtual_bytes": disk.virtual_bytes}
+    return {**kind, **_plain_blob(disk.blob), "virtual_bytes": disk.virtual_bytes}
 
 
 def _plain_boot(boot: DirectBoot) -> dict[str, object]:
-    initrd = boot.initrd and asdict(boot.initrd)
-    return _said({"kernel": asdict(boot.kernel), "initrd": initrd, "command_line": boot.command_line})
+    initrd = boot.initrd and _plain_blob(boot.initrd)
+    return _said({"kernel": _plain_blob(boot.kernel), "initrd": initrd, "command_line": boot.command_line})
+
+
+def _plain_blob(blob: Blob) -> dict[str, object]:
+    return _said(asdict(blob))
 
 
 def _said(fields: Mapping[str, object]) -> dict[str, object]:

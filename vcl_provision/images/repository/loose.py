@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vcl_provision.images.repository.descriptor import Blob, ImageDescriptor, blob_of
+from vcl_provision.images.repository.descriptor import Blob, ImageDescriptor
 from vcl_provision.images.repository.document import LARGEST, parse, written
+from vcl_provision.images.repository.sums import is_whole, known
+from vcl_provision.images.repository.transfer import FileSource, chunks
 from vcl_provision.model.faults import Refused
 
 NAME = "image.yaml"
@@ -69,8 +71,9 @@ def read_loose(folder: Path) -> LooseImage:
 def verify_loose(folder: Path) -> LooseImage:
     """As `read_loose`, and takes the sum of every file. Raises Refused at the first difference."""
     image = read_loose(folder)
-    for sha256, path in image.files.items():
-        if blob_of(path).sha256 != sha256:
+    for name, blob in _names(image.descriptor).items():
+        path = folder / name
+        if not is_whole(chunks(FileSource(file=path), 0, blob.bytes), known(blob), lambda _: None):
             raise Refused(f"{path} is damaged: its checksum differs", _HINT)
     return image
 

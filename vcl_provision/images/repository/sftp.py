@@ -6,12 +6,13 @@ import contextlib
 import secrets
 import threading
 from pathlib import PurePosixPath
-from typing import Any, Self, cast
+from typing import Any, cast
 
 from fsspec.implementations.sftp import SFTPFileSystem
 
 from vcl_provision.channels.patience import Patience
 from vcl_provision.channels.sftp import LOST, Sftp, SftpServer, connect_sftp, free_bytes, open_sftp
+from vcl_provision.channels.sftp_reading import ReadAhead, largest_read
 from vcl_provision.channels.transport import Connection
 from vcl_provision.images.repository import layout
 from vcl_provision.images.repository.descriptor import Blob
@@ -21,9 +22,6 @@ from vcl_provision.model.space import full
 
 CONNECTS = 60.0
 """Seconds that a connection may take to come up."""
-
-AHEAD = 64
-"""Requests on their way at a time while a file is read: what OpenSSH's own sftp has."""
 
 
 class SftpPlace(Place):
@@ -108,6 +106,7 @@ class _Sftp(SFTPFileSystem):
 
     def __init__(self, session: Sftp) -> None:
         self.ftp: Any = session
+        self._largest = largest_read(session)
         super().__init__("")  # pyright: ignore[reportUnknownMemberType] - untyped
 
     def _connect(self) -> None:
@@ -115,9 +114,9 @@ class _Sftp(SFTPFileSystem):
 
     def _open(self, path: str, mode: str = "rb", block_size: int | None = None, **kwargs: object) -> Any:  # noqa: ARG002 - fsspec's signature
         """Reads ahead, writes without waiting for each answer: otherwise every 32 KiB cost a journey there and back."""
-        file = self.ftp.open(path, mode)
         if mode == "rb":
-            return _ReadAhead(file)
+            return ReadAhead(self.ftp, path, self._largest)
+        file = self.ftp.open(path, mode)
         file.set_pipelined(True)
         return file
 
@@ -130,35 +129,3 @@ class _Sftp(SFTPFileSystem):
 
     def _rm(self, path: str) -> None:
         self.ftp.remove(path)
-
-
-class _ReadAhead:
-    """A file that begins to read ahead where it is first read."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self._ahead = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def seek(self, offset: int) -> int:
-        self._file.seek(offset)
-        return offset
-
-    def read(self, size: int = -1) -> bytes:
-        if not self._ahead and size != 0:
-            self._ahead = True
-            self._file.prefetch(None, AHEAD)
-        return self._file.read(size if size >= 0 else None)
-
-    def readinto(self, room: memoryview) -> int:
-        chunk = self.read(len(room))
-        room[: len(chunk)] = chunk
-        return len(chunk)
-
-    def close(self) -> None:
-        self._file.close()

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vcl_provision.channels.patience import Patience
 from vcl_provision.images.repository import layout
-from vcl_provision.images.repository.descriptor import Blob
 from vcl_provision.images.repository.folder import flush_folder
-from vcl_provision.images.repository.place import CHUNK
-from vcl_provision.images.repository.transfer import Target
+from vcl_provision.images.repository.sums import Expected, is_whole
+from vcl_provision.images.repository.transfer import FileSource, Target, chunks
 from vcl_provision.model.faults import Refused
 
 _FICLONE = 0x40049409
@@ -48,7 +46,7 @@ def shared(source: Path, target: Target, ways: Sequence[Way], patience: Patience
     try:
         if not any(_done(way, source, beside) for way in ways):
             return False
-        _require_content(beside, target.blob, source, patience)
+        _require_content(beside, target.expected, source, patience)
         _settle(beside)
         beside.replace(path)
         flush_folder(path.parent)
@@ -70,17 +68,13 @@ def _done(way: Way, source: Path, beside: Path) -> bool:
     return True
 
 
-def _require_content(file: Path, blob: Blob, source: Path, patience: Patience) -> None:
+def _require_content(file: Path, expected: Expected, source: Path, patience: Patience) -> None:
     hint = "get it again from where it came from"
     size = file.stat().st_size
-    if size != blob.bytes:
-        raise Refused(f"{source} has {size} bytes instead of {blob.bytes}", hint)
-    own = hashlib.sha256()
-    with file.open("rb") as content:
-        while chunk := content.read(CHUNK):
-            patience.check()
-            own.update(chunk)
-    if own.hexdigest() != blob.sha256:
+    if size != expected.bytes:
+        raise Refused(f"{source} has {size} bytes instead of {expected.bytes}", hint)
+    content = chunks(FileSource(file=file), 0, expected.bytes)
+    if not is_whole(content, expected, lambda _: patience.check()):
         raise Refused(f"{source} is damaged: its checksum differs", hint)
 
 

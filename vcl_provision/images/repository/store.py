@@ -11,13 +11,14 @@ from vcl_provision.images.repository import layout
 from vcl_provision.images.repository.catalogue import Catalogue, Listing
 from vcl_provision.images.repository.delivery import Delivery, held_in
 from vcl_provision.images.repository.descriptor import Blob, ImageDescriptor
-from vcl_provision.images.repository.document import LARGEST, written
+from vcl_provision.images.repository.document import LARGEST, parse, written
 from vcl_provision.images.repository.locks import together
 from vcl_provision.images.repository.matching import matching, nearest
 from vcl_provision.images.repository.opening import open_place
 from vcl_provision.images.repository.place import Place, Sink
 from vcl_provision.images.repository.sharing import share_blocks, share_file
 from vcl_provision.images.repository.space import same_disk, space_of
+from vcl_provision.images.repository.sums import known
 from vcl_provision.images.repository.transfer import (
     FileSource,
     Meter,
@@ -153,7 +154,7 @@ class Repository:
 
     def send(self, blob: Blob, sink: Sink, *, patience: Patience, progress: Progress = unheard) -> None:
         """Writes a content, verified, to a sink that only the caller writes to: on a host whose files are not here."""
-        fill(self._source(blob), sink, blob, Meter(blob.bytes, progress), patience)
+        fill(self._source(blob), sink, known(blob), Meter(blob.bytes, progress), patience)
 
     def chunks(self, blob: Blob) -> Iterator[memoryview]:
         """A content, not verified; a chunk is good until the next. Raises Refused if it is missing."""
@@ -195,7 +196,9 @@ class Repository:
             self._deliver(descriptor, replace(delivery, progress=unheard))
 
     def _deliver(self, descriptor: ImageDescriptor, delivery: Delivery) -> None:
-        targets = [Target(place=self.place, path=layout.blob_path(blob), blob=blob) for blob in descriptor.blobs]
+        targets = [
+            Target(place=self.place, path=layout.blob_path(blob), blob=blob, strict=True) for blob in descriptor.blobs
+        ]
         for target in targets:
             self.place.write(layout.claim_path(target.blob.sha256), b"")  # before it is relied on that one is there
         missing = [target for target in targets if not target.there]
@@ -207,7 +210,7 @@ class Repository:
             content = self.place.read(layout.descriptor_path(descriptor.name), LARGEST + 1)
         except FileNotFoundError:
             return
-        if content != written(descriptor):
+        if not _says(content, descriptor):
             said = f"{self} has a revision {descriptor.name} already, and it is another one"
             raise Refused(said, "a revision never changes: give the new one another name")
 
@@ -220,6 +223,14 @@ class Repository:
     def _shares_disk_with(self, folder: Path) -> bool:
         own = self.place.local_path(layout.BLOBS)
         return own is not None and same_disk(own, folder)
+
+
+def _says(content: bytes, descriptor: ImageDescriptor) -> bool:
+    """Whether it is this revision's, perhaps as a version wrote it that knew fewer sums."""
+    try:
+        return parse(content) == descriptor
+    except Refused:
+        return False
 
 
 def _given(files: Mapping[str, Path], descriptor: ImageDescriptor) -> Callable[[Blob], Source]:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Protocol, Self, cast
+from typing import Protocol, cast
 
 from vcl_provision.channels.patience import Patience
 from vcl_provision.images.repository import layout
 from vcl_provision.images.repository.descriptor import Blob
 from vcl_provision.images.repository.locks import alone
 from vcl_provision.images.repository.place import CHUNK, Place, Sink
+from vcl_provision.images.repository.sums import ALGORITHMS, Expected, Summing, known, named
 from vcl_provision.model.faults import Refused, TimedOut
 
 Progress = Callable[[int, int], None]
@@ -42,34 +42,6 @@ class Meter:
         with self._lock:
             self._done += count
             self._progress(self._done, self._total)
-
-
-class Sum:
-    """SHA-256 in a thread of its own: beside a copy it costs a second core and no time.
-
-    What was added may be overwritten once the next has been.
-    """
-
-    def __init__(self) -> None:
-        self._sum = hashlib.sha256()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sha256")
-        self._last: Future[None] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._thread.shutdown()
-
-    def add(self, chunk: bytes | memoryview) -> None:
-        if self._last:
-            self._last.result()  # no more than one chunk ahead
-        self._last = self._thread.submit(self._sum.update, chunk)
-
-    def hexdigest(self) -> str:
-        if self._last:
-            self._last.result()
-        return self._sum.hexdigest()
 
 
 class Content(Protocol):
@@ -135,17 +107,23 @@ class FileSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Where a content is to be."""
+    """Where a content is to be. `strict`: it comes from outside, so all its sums are taken, not the quickest alone."""
 
     place: Place
     path: str
     blob: Blob
+    strict: bool = False
 
     @property
     def there(self) -> bool:
         """Whole: it has its name only then."""
         entry = self.place.entry(self.path)
         return entry is not None and entry.bytes == self.blob.bytes
+
+    @property
+    def expected(self) -> Expected:
+        """What it has to be to get its name."""
+        return named(self.blob) if self.strict else known(self.blob)
 
     @property
     def lacks(self) -> int:
@@ -168,15 +146,15 @@ def put(
         if target.there or share():
             meter.add(blob.bytes)
         else:
-            fill(source, place.sink(target.path, blob), blob, meter, patience)
+            fill(source, place.sink(target.path, blob), target.expected, meter, patience)
 
 
-def fill(source: Source, sink: Sink, blob: Blob, meter: Meter, patience: Patience) -> None:
+def fill(source: Source, sink: Sink, expected: Expected, meter: Meter, patience: Patience) -> None:
     """Writes a content to a sink that nobody else writes to. Raises what `put` does, and the sink's own errors."""
     try:
-        if not _filled(source, sink, blob, meter, patience):
+        if not _filled(source, sink, expected, meter, patience):
             sink.discard()  # what was there of an earlier attempt may be what is wrong: once more without it
-            _filled(source, sink, blob, meter, patience)
+            _filled(source, sink, expected, meter, patience)
         sink.finish()
     except Refused:
         sink.discard()
@@ -189,26 +167,27 @@ def fill(source: Source, sink: Sink, blob: Blob, meter: Meter, patience: Patienc
         sink.leave()
 
 
-def _filled(source: Source, sink: Sink, blob: Blob, meter: Meter, patience: Patience) -> bool:
+def _filled(source: Source, sink: Sink, expected: Expected, meter: Meter, patience: Patience) -> bool:
     """Fills it; false if the content differs and some of it was there before. Raises Refused if the source is wrong."""
     begun = sink.begun()
-    if begun > blob.bytes:
+    if begun > expected.bytes:
         return False
-    with Sum() as own:
+    with Summing(expected.sums) as own:
         for chunk in sink.read_begun() if begun else ():
             _check(patience, source)
             own.add(chunk)
         meter.add(begun)
         done = begun
-        for chunk in chunks(source, begun, blob.bytes):
+        for chunk in chunks(source, begun, expected.bytes):
             _check(patience, source)
             own.add(chunk)
             sink.append(chunk)
             meter.add(len(chunk))
             done += len(chunk)
-        if done < blob.bytes:
-            raise Refused(f"{source} is cut off: {done} of {blob.bytes} bytes", "get it again from where it came from")
-        if own.hexdigest() == blob.sha256:
+        if done < expected.bytes:
+            said = f"{source} is cut off: {done} of {expected.bytes} bytes"
+            raise Refused(said, "get it again from where it came from")
+        if own.found() == expected.sums:
             return True
     meter.add(-done)
     if begun:
@@ -229,6 +208,16 @@ def chunks(source: Source, begin: int, end: int) -> Iterator[memoryview]:
         while begin < end and (count := file.readinto(room := next(rooms)[: end - begin])):
             begin += count
             yield room[:count]
+
+
+def blob_of(file: Path) -> Blob:
+    """Measures a file of this machine. Raises Refused if it cannot be read."""
+    count = 0
+    with Summing(ALGORITHMS) as own:
+        for chunk in chunks(FileSource(file=file), 0, sys.maxsize):
+            own.add(chunk)
+            count += len(chunk)
+        return Blob(bytes=count, **own.found())
 
 
 def _check(patience: Patience, source: Source) -> None:
