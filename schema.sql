@@ -69,6 +69,8 @@ INSERT INTO lifecycle_edge (source, event, target, sentence) VALUES
     ('inuse',    'deleted',            'deleted',  'the user gave it back'),
     ('new',      'withdrawn',          'complete', 'it was given back before anything had been done for it'),
     ('reload',   'withdrawn',          'complete', 'it was given back before anything had been done for it'),
+    ('new',      'moved',              'new',      'its VM host had no room; it gets a computer on another one'),
+    ('reload',   'moved',              'reload',   'its VM host had no room; it gets a computer on another one'),
     ('timeout',  'closed',             'reclaim',  'the user is locked out'),
     ('deleted',  'closed',             'reclaim',  'the user is locked out'),
     ('reclaim',  'reclaimed',          'complete', 'the computer is taken back and clean'),
@@ -96,7 +98,7 @@ COMMENT ON TABLE schema_migration IS 'The changes of the schema that this databa
 COMMENT ON COLUMN schema_migration.sha256 IS 'Of the text that was run; NULL if the database was made from schema.sql itself';
 INSERT INTO schema_migration (number, name)
 VALUES (1, 'the_lab'), (2, 'images_of_several_disks'), (3, 'images_being_built'),
-       (4, 'disks_of_vm_hosts'), (5, 'refusals_with_hints');
+       (4, 'disks_of_vm_hosts'), (5, 'refusals_with_hints'), (6, 'away_from_full_hosts');
 
 CREATE TABLE module (
     kind text NOT NULL CONSTRAINT is_a_kind_of_module CHECK (kind IN ('provisioning', 'os', 'predictive')),
@@ -453,6 +455,16 @@ CREATE INDEX vm_host_transfer_of_host ON vm_host_transfer (vm_host_id, id);
 CREATE INDEX vm_host_transfer_of_reservation ON vm_host_transfer (reservation_id);
 COMMENT ON TABLE vm_host_transfer IS 'Masters on their way to VM hosts: their room is spoken for';
 COMMENT ON COLUMN vm_host_transfer.claim_token IS 'Counts while its reservation is claimed with it, so that nobody who died keeps room';
+
+CREATE TABLE vm_host_refusal (
+    reservation_id bigint NOT NULL REFERENCES reservation ON DELETE CASCADE,
+    vm_host_id     bigint NOT NULL REFERENCES vm_host ON DELETE CASCADE,
+    computer_id    bigint REFERENCES computer ON DELETE SET NULL,
+    refused_at     timestamptz NOT NULL DEFAULT vcl.now(),
+    PRIMARY KEY (reservation_id, vm_host_id)
+);
+COMMENT ON TABLE vm_host_refusal IS 'VM hosts without room for a reservation, which left them for others and never comes back';
+COMMENT ON COLUMN vm_host_refusal.computer_id IS 'The one that it left there';
 
 CREATE TABLE reservation_password (
     reservation_id bigint PRIMARY KEY REFERENCES reservation ON DELETE CASCADE,
@@ -877,7 +889,8 @@ INSERT INTO step (name, sentence) VALUES
     ('reserved', 'waiting for the user'),
     ('postreserve', 'the user may connect'),
     ('connected', 'the user is in'),
-    ('removing', 'taking the machine back');
+    ('removing', 'taking the machine back'),
+    ('moving', 'moving to another VM host');
 
 CREATE VIEW request_status AS
 SELECT q.id, u.name AS "user", i.name AS image, c.name AS computer, q.state, q.state_since AS since,
@@ -888,15 +901,26 @@ SELECT q.id, u.name AS "user", i.name AS image, c.name AS computer, q.state, q.s
        host(coalesce(c.public_address, c.private_address)) AS address,
        CASE WHEN q.state IN ('reserved', 'inuse') AND r.granted_address IS NOT NULL
             THEN format('ssh %s@%s', u.name, host(coalesce(c.public_address, c.private_address))) END AS connect,
-       q.start_time, q.end_time, host(q.remote_address) AS remote_address, q.fault_said AS fault, q.fault_hint AS hint
+       q.start_time, q.end_time, host(q.remote_address) AS remote_address, q.fault_said AS fault, q.fault_hint AS hint,
+       moved.said AS moved
   FROM request q
   JOIN vcl_user u ON u.id = q.user_id
   JOIN image i ON i.id = q.image_id
   LEFT JOIN LATERAL (SELECT * FROM reservation x WHERE x.request_id = q.id ORDER BY x.id LIMIT 1) r ON true
   LEFT JOIN computer c ON c.id = r.computer_id
   LEFT JOIN LATERAL (SELECT step FROM load_log l WHERE l.reservation_id = r.id ORDER BY l.id DESC LIMIT 1) l ON true
-  LEFT JOIN step s ON s.name = l.step;
+  LEFT JOIN step s ON s.name = l.step
+  LEFT JOIN LATERAL (
+       SELECT string_agg(refused.hosts || ' had no room, moved to ' || refused.moved_to, '; ' ORDER BY refused.id) AS said
+         FROM (SELECT x.id, string_agg(h.name, ', ' ORDER BY n.refused_at, h.name) AS hosts,
+                      now_on.name || coalesce(' on ' || now_at.name, '') AS moved_to
+                 FROM vm_host_refusal n JOIN vm_host h ON h.id = n.vm_host_id
+                 JOIN reservation x ON x.id = n.reservation_id
+                 JOIN computer now_on ON now_on.id = x.computer_id
+                 LEFT JOIN vm_host now_at ON now_at.id = now_on.vm_host_id
+                WHERE x.request_id = q.id GROUP BY x.id, now_on.name, now_at.name) refused) moved ON true;
 COMMENT ON VIEW request_status IS 'How each request goes, for people and front ends: a line a request';
+COMMENT ON COLUMN request_status.moved IS 'Which VM hosts had no room for its machines, and where they were moved to; NULL if none was';
 
 -- == Building images ==================================================================================================
 
@@ -974,8 +998,8 @@ BEGIN
                 GRANT SELECT ON request_status, lifecycle_edge TO vcl_frontend;
             WHEN 'vcl_reader' THEN
                 GRANT SELECT ON affiliation, vcl_user, timing, os, image, image_revision, image_file, connect_method,
-                    connect_method_port, image_connect_method, management_node, vm_host, vm_host_disk, computer, module,
-                    provisioning_install_type, request, reservation, load_log, accounting_log, lifecycle_edge, step,
+                    connect_method_port, image_connect_method, management_node, vm_host, vm_host_disk, vm_host_refusal, computer,
+                    module, provisioning_install_type, request, reservation, load_log, accounting_log, lifecycle_edge, step,
                     request_status TO vcl_reader;
         END CASE;
     END LOOP;

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from fix_daemon import DaemonLab, Node, a_daemon_lab
@@ -54,13 +56,42 @@ def test_kills_at_random_moments_lose_nothing_and_double_nothing(tmp_path: Path,
         kill_on(dlab)
 
 
-def kill_on(dlab: DaemonLab) -> None:
+def test_kills_while_reservations_leave_a_full_host_lose_nothing_and_double_nothing(tmp_path: Path, dsn: str) -> None:
+    with a_daemon_lab(tmp_path, dsn, computers=4) as dlab:
+        dlab.another_host("host-2", 8)
+        with dlab.world.change() as change:
+            change.do("INSERT INTO image VALUES ('host-1', 'of others', 'others', 2000000000, 1)")
+        small = {"image_bytes": 10**9, "disk_bytes": 2 * 10**9, "delays": SLOW | {"disks": "uniform(0, 0.2)"}}
+        kill_on(dlab, 12, meanwhile=lambda: believe_in_room(dlab), sim=small, work={"measure_disks": 600})
+        assert dlab.one("SELECT count(*) FROM vm_host_refusal") >= 4
+        moved = "SELECT count(*) FROM vm_host_refusal n JOIN reservation r ON r.id = n.reservation_id"
+        assert dlab.one(f"{moved} JOIN computer c ON c.id = r.computer_id WHERE c.vm_host_id = n.vm_host_id") == 0
+
+
+def believe_in_room(lab: DaemonLab) -> None:
+    """As if each host had been measured before it filled up."""
+    lab.conn.execute(
+        "INSERT INTO vm_host_disk (vm_host_id, holds, path, total_bytes, free_bytes, least_bytes)"
+        " SELECT h.id, holds, '', 1, 1, 0 FROM vm_host h, unnest('{masters,machines}'::text[]) AS holds"
+        " ON CONFLICT (vm_host_id, holds) DO UPDATE SET free_bytes = excluded.free_bytes, least_bytes = 0"
+    )
+
+
+def kill_on(
+    dlab: DaemonLab,
+    kills: int = KILLS,
+    *,
+    meanwhile: Callable[[], None] = lambda: None,
+    sim: Mapping[str, Any] | None = None,
+    **tables: Any,
+) -> None:
     seed = int(os.environ.get("VCL_TEST_SEED") or Random().randrange(10**6))
     sys.stdout.write(f"VCL_TEST_SEED={seed}\n")
     random, users = Random(seed), Users(dlab, at_once=8)
-    nodes = [dlab.node(name, sim={"delays": SLOW}) for name in ("mn1", "mn2", "mn3")]
+    nodes = [dlab.node(name, sim=sim or {"delays": SLOW}, **tables) for name in ("mn1", "mn2", "mn3")]
     interrupted = 0
-    for _ in range(KILLS):
+    for _ in range(kills):
+        meanwhile()
         begin_some(nodes, random)
         pass_time(random.uniform(0.0, 0.6), users)
         while not (busy := [node for node in nodes if node.ready and held_by(dlab, node)]):
@@ -77,8 +108,8 @@ def kill_on(dlab: DaemonLab) -> None:
     endings = dlab.conn.execute("SELECT ending, count(*) FROM accounting_log GROUP BY 1").fetchall()
     assert endings == [("released", len(users.requests))]
     dlab.check_nothing_is_left()
-    sys.stdout.write(f"{interrupted} of {KILLS} kills met work in hand; {len(users.requests)} reservations\n")
-    assert interrupted >= KILLS // 2, "too few of the kills met work in hand: this run shows little"
+    sys.stdout.write(f"{interrupted} of {kills} kills met work in hand; {len(users.requests)} reservations\n")
+    assert interrupted >= kills // 2, "too few of the kills met work in hand: this run shows little"
 
 
 def begin_some(nodes: list[Node], random: Random) -> None:

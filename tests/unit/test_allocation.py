@@ -18,6 +18,7 @@ def computer(
     busy: tuple[Span, ...] = (),
     full: str = "",
     no_new_master: bool = False,
+    host: int | None = None,
 ) -> Candidate:
     return Candidate(
         computer_id=number,
@@ -27,11 +28,19 @@ def computer(
         busy=busy,
         no_room=full,
         no_new_master=no_new_master,
+        host_id=host,
     )
 
 
 def want(
-    number: int, span: Span, *, revision: int = 1, request: int | None = None, waits: bool = True, soon: bool = True
+    number: int,
+    span: Span,
+    *,
+    revision: int = 1,
+    request: int | None = None,
+    waits: bool = True,
+    soon: bool = True,
+    refused_by: dict[int, str] | None = None,
 ) -> Wanted:
     """Each of a request of its own, if not told otherwise."""
     return Wanted(
@@ -41,6 +50,7 @@ def want(
         span=span,
         waits=waits,
         soon=soon,
+        refused_by=refused_by or {},
     )
 
 
@@ -146,3 +156,29 @@ def test_a_host_that_takes_no_new_master_comes_after_one_that_does() -> None:
     decisions = allocate([want(1, hours(0, 1))], [computer(1, no_new_master=True), computer(2, holds=9)])
     assert given(decisions) == {1: 2}
     assert given(allocate([want(1, hours(0, 1))], [computer(1, no_new_master=True)])) == {1: 1}
+
+
+REFUSED = {7: "host-7"}
+
+
+def test_a_host_that_had_no_room_for_it_is_not_tried_again_even_for_what_holds_the_image() -> None:
+    computers = [computer(1, holds=1, host=7), computer(2, host=7), computer(3, holds=9, host=8), computer(4)]
+    assert given(allocate([want(1, hours(0, 1), refused_by=REFUSED)], computers[:3])) == {1: 3}
+    assert given(allocate([want(1, hours(0, 1), refused_by=REFUSED)], computers)) == {1: 4}
+    assert given(allocate([want(1, hours(0, 1))], computers)) == {1: 1}
+
+
+def test_who_was_refused_keeps_nothing_there_from_others_and_hears_how_it_is_elsewhere() -> None:
+    here, there = computer(1, host=7), computer(2, host=8, busy=(hours(0, 1),))
+    decisions = allocate([want(1, hours(0, 2), refused_by=REFUSED), want(2, hours(0, 2))], [here, there])
+    assert given(decisions) == {2: 1}
+    assert isinstance(decisions[0], Waits)
+    assert decisions[0].because == (
+        "host-7 had no room for it; elsewhere the one computer that can run the image is taken"
+    )
+
+
+def test_its_reason_does_not_count_the_full_computers_that_it_left() -> None:
+    decisions = allocate([want(1, hours(0, 1), refused_by=REFUSED)], [computer(1, host=7, full=FULL)])
+    assert isinstance(decisions[0], Waits)
+    assert decisions[0].because == "host-7 had no room for it; elsewhere no computer in service can run the image"

@@ -56,6 +56,7 @@ STATUS = Status(
     remote_address=None,
     fault=None,
     hint=None,
+    moved=None,
 )
 MACHINE = Machine(
     reservation_id=21,
@@ -167,6 +168,13 @@ def test_an_explanation_says_what_was_is_and_can_be() -> None:
     assert told.happens[1].startswith("node-1 is at work: waiting for the guest to boot, for ")
     assert ("loaded", "reserved", "the machine is ready and waits for its user") in told.follows
     assert told.to_do == "wait, or give it back: vcl end 17"
+
+
+def test_who_was_moved_reads_where_from_and_where_to() -> None:
+    moved = "host-1 had no room, moved to vm1 on host-2"
+    story = replace(STORY, status=replace(STATUS, moved=moved))
+    assert moved in explain(story).happened
+    assert moved in seen(pages.story(story))
 
 
 def test_an_explanation_of_a_failure_says_why_and_ends_with_the_hint() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
@@ -9,10 +10,11 @@ from typing import Any, cast
 import pytest
 from a_work import COMPUTER, HERE, KEY, LOADED, NOW, REVISION, Asked, FakeModule, a_work, status
 
-from vcl_provision.model.faults import Transient
+from vcl_provision.model.faults import NoRoom, Transient
 from vcl_provision.model.states import Event, NodeStatus, RequestState
 from vcl_provision.workflow.handlers import closing, failed, inuse, new, reclaim, reload, reserved
-from vcl_provision.workflow.outcome import Again, Done
+from vcl_provision.workflow.outcome import Again, Done, Elsewhere, Outcome
+from vcl_provision.workflow.work import Work
 
 S = RequestState
 
@@ -62,6 +64,23 @@ def test_a_machine_in_which_somebody_was_is_loaded_anew_whatever_it_says() -> No
     asked = Asked(answers=status(NodeStatus.READY))
     new.handle(a_work(asked, S.NEW, computer=replace(LOADED, tainted=True)))
     assert "load" in asked.calls
+
+
+@pytest.mark.parametrize(("handle", "state"), [(new.handle, S.NEW), (reload.handle, S.RELOAD)])
+@pytest.mark.parametrize("refused", ["retrieve_image", "load"])
+def test_a_load_without_room_undoes_what_was_done_and_goes_elsewhere(
+    handle: Callable[[Work], Outcome], state: RequestState, refused: str
+) -> None:
+    full = NoRoom("/vm is full", "make room")
+    asked = Asked(answers={refused: full})
+    assert handle(a_work(asked, state)) == Elsewhere(fault=full.fault)
+    assert asked.calls[-2:] == [refused, "undo computer"]
+
+
+def test_what_cannot_be_undone_is_not_left_behind() -> None:
+    asked = Asked(answers={"load": NoRoom("/vm is full"), "undo computer": Transient("away")})
+    with pytest.raises(Transient):
+        new.handle(a_work(asked, S.NEW))
 
 
 def test_new_waits_while_its_computer_is_taken_back_from_another() -> None:

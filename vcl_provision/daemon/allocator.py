@@ -82,6 +82,7 @@ def _wanted(waiting: questions.Waiting) -> Wanted:
         span=(waiting.begin, waiting.until),
         waits=waiting.waits,
         soon=waiting.soon,
+        refused_by=dict(zip(waiting.refused_by, waiting.refused_names, strict=True)),
     )
 
 
@@ -91,6 +92,7 @@ def _candidate(computer: questions.Standing) -> Candidate:
         runs=frozenset(computer.runs),
         holds=computer.holds,
         free_now=computer.free_now,
+        host_id=computer.host_id,
         no_room=computer.no_room or "",
         no_new_master=computer.no_new_master,
         busy=tuple(zip(computer.busy_from, computer.busy_until, strict=True)),

@@ -24,15 +24,18 @@ from vcl_provision.daemon.undo import ModuleOf
 from vcl_provision.drivers.driver import Driver
 from vcl_provision.drivers.guest import Guest
 from vcl_provision.drivers.provisioner import Provisioner
-from vcl_provision.model.faults import BrokenModule, Cancelled, HostUnreachable, LeaseLost, NoRoom, ProvisionError
+from vcl_provision.model.faults import BrokenModule, Cancelled, Fault, HostUnreachable, LeaseLost, ProvisionError
+from vcl_provision.model.lab import VmHost
 from vcl_provision.model.reservation import Claim, Timings
 from vcl_provision.model.states import Event, RequestState
-from vcl_provision.store import outcomes
+from vcl_provision.model.steps import SENTENCES, Step
+from vcl_provision.store import moving, outcomes
 from vcl_provision.store.database import Database, DatabaseAway
+from vcl_provision.store.journal import Line
 from vcl_provision.store.rules import Blame, Rules
 from vcl_provision.store.work import Gathered, gather
 from vcl_provision.workflow import lifecycle
-from vcl_provision.workflow.outcome import NOTHING, Again, Done, GaveUp, Noted, Outcome
+from vcl_provision.workflow.outcome import NOTHING, Again, Done, Elsewhere, GaveUp, Noted, Outcome
 from vcl_provision.workflow.routes import ROUTES, Route
 from vcl_provision.workflow.verdict import verdict
 from vcl_provision.workflow.work import Work
@@ -119,6 +122,8 @@ class Conductor:
             outcome = self._judge(run, route, gathered, error)
         else:
             self._host_answered(run)
+        if isinstance(outcome, Elsewhere):
+            return self._leave(run, outcome.fault, gathered)
         return self._write(run, outcome, gathered)
 
     def _cancelled(self, run: Run) -> Claim | None:
@@ -145,15 +150,13 @@ class Conductor:
             self.breakers.was_away(run.claim.host_id)
         else:
             self._host_answered(run)
-        if isinstance(error, NoRoom) and gathered.computer.host is not None:
-            self.disk_watch.look_at(gathered.computer.host)
         return verdict(error, attempts=gathered.reservation.attempts, gives_up=route.gives_up)
 
     def _host_answered(self, run: Run) -> None:
         if run.claim.host_id is not None:
             self.breakers.answered(run.claim.host_id)
 
-    def _write(self, run: Run, outcome: Outcome, gathered: Gathered | None = None) -> Claim | None:
+    def _write(self, run: Run, outcome: Done | Again | GaveUp, gathered: Gathered | None = None) -> Claim | None:
         match outcome:
             case Done(event=event, noted=noted):
                 return self._done(run, event, noted, None, gathered)
@@ -177,6 +180,22 @@ class Conductor:
         )
         run.known = kept and kept.known
         return kept and kept.claim
+
+    def _leave(self, run: Run, fault: Fault, gathered: Gathered) -> Claim | None:
+        """Its computer is free and another is looked for; if none would do, it has failed.
+
+        The host is measured before, so that nothing more is sent there from now on.
+        """
+        claim, host = run.claim, gathered.computer.host
+        log.warning("turn.without_room", state=claim.state, because=fault.said)
+        if host is not None:
+            self.disk_watch.look_at(host)
+            if self._steady(run).ask(
+                lambda conn: moving.leave(conn, claim, host_id=host.id, because=fault.said, rules=RULES)
+            ):
+                self.scribe.write(_moving(claim, gathered.computer.id, host))
+                return None
+        return self._write(run, GaveUp(fault=fault, blame_computer=False), gathered)
 
     def _steady(self, run: Run) -> SteadyDatabase:
         return SteadyDatabase(database=self.database, stop=run.stop)
@@ -237,3 +256,15 @@ class Conductor:
             return self.toolbox.provisioner(name, ports)
 
         return module_of
+
+
+def _moving(claim: Claim, computer_id: int, host: VmHost) -> Line:
+    return Line(
+        kind="step",
+        said=SENTENCES[Step.MOVING],
+        request_id=claim.request_id,
+        reservation_id=claim.reservation_id,
+        computer_id=computer_id,
+        step=Step.MOVING,
+        info=f"{host.name} had no room",
+    )

@@ -51,7 +51,8 @@ def explain(story: Story) -> Explanation:
 
 def _happened(story: Story) -> list[str]:
     ended = [line for machine in story.machines for line in story.lines_of(machine) if not line.running]
-    return [f"{line.said} ({spoken(line.seconds)})" if line.seconds else line.said for line in ended]
+    said = [f"{line.said} ({spoken(line.seconds)})" if line.seconds else line.said for line in ended]
+    return [story.status.moved, *said] if story.status.moved else said
 
 
 def _happens(story: Story) -> list[str]:

@@ -30,6 +30,7 @@ class Event(StrEnum):
     ENDED = "ended"
     DELETED = "deleted"
     WITHDRAWN = "withdrawn"
+    MOVED = "moved"
     RECLAIMED = "reclaimed"
     CLOSED = "closed"
     GAVE_UP = "gave_up"

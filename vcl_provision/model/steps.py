@@ -24,6 +24,7 @@ class Step(StrEnum):
     CONNECTABLE = "postreserve"
     CONNECTED = "connected"
     REMOVING = "removing"
+    MOVING = "moving"
 
 
 SENTENCES: dict[Step, str] = {
@@ -43,4 +44,5 @@ SENTENCES: dict[Step, str] = {
     Step.CONNECTABLE: "the user may connect",
     Step.CONNECTED: "the user is in",
     Step.REMOVING: "taking the machine back",
+    Step.MOVING: "moving to another VM host",
 }

@@ -16,7 +16,8 @@ from vcl_provision.store.database import Connection
 class Waiting:
     """A reservation without a computer, as it stands in the queue. Moments are seconds since the epoch.
 
-    `soon`: it begins so soon that it matters whether a host has room now.
+    `soon`: it begins so soon that it matters whether a host has room now. `refused_by`: ids of the hosts that had none
+    when it was to be loaded there, and `refused_names`.
     """
 
     reservation_id: int
@@ -26,6 +27,8 @@ class Waiting:
     until: float
     waits: bool
     soon: bool
+    refused_by: list[int]
+    refused_names: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,7 @@ class Standing:
     """
 
     computer_id: int
+    host_id: int | None
     runs: list[int]
     holds: int | None
     free_now: bool
@@ -53,8 +57,14 @@ def in_queue(conn: Connection, limit: int) -> list[Waiting]:
             SELECT r.id AS reservation_id, r.request_id, r.image_revision_id AS revision_id,
                    extract(epoch FROM greatest(q.start_time, vcl.now()))::float8 AS begin,
                    extract(epoch FROM q.end_time)::float8 AS until, q.wait_for_computer AS waits,
-                   q.start_time < vcl.now() + interval '1 hour' AS soon
+                   q.start_time < vcl.now() + interval '1 hour' AS soon,
+                   coalesce(refusal.ids, '{}') AS refused_by, coalesce(refusal.names, '{}') AS refused_names
               FROM reservation r JOIN request q ON q.id = r.request_id
+              LEFT JOIN LATERAL (
+                   SELECT array_agg(h.id ORDER BY n.refused_at, h.name) AS ids,
+                          array_agg(h.name ORDER BY n.refused_at, h.name) AS names
+                     FROM vm_host_refusal n JOIN vm_host h ON h.id = n.vm_host_id
+                    WHERE n.reservation_id = r.id) refusal ON true
              WHERE r.computer_id IS NULL AND r.released_at IS NULL AND q.state IN ('new', 'reload')
                AND q.end_time > vcl.now()
              ORDER BY greatest(q.start_time, q.created_at), q.id, r.id LIMIT %s
@@ -74,7 +84,7 @@ def standing(conn: Connection, revisions: Sequence[int], begin: float, until: fl
     with conn.cursor(row_factory=class_row(Standing)) as cursor:
         return cursor.execute(
             """
-            SELECT c.id AS computer_id, array_agg(v.id) AS runs,
+            SELECT c.id AS computer_id, c.vm_host_id AS host_id, array_agg(v.id) AS runs,
                    CASE WHEN c.prepared AND NOT c.tainted THEN c.loaded_revision_id END AS holds,
                    c.state = 'available' AS free_now, min(fit.no_room) AS no_room,
                    bool_or(fit.no_new_master) AS no_new_master,
@@ -105,12 +115,13 @@ def shortlist(
     with conn.cursor(row_factory=class_row(Standing)) as cursor:
         return cursor.execute(
             """
-            SELECT listed.computer_id, array_agg(listed.revision_id) AS runs, listed.holds, listed.free_now,
-                   NULL AS no_room, listed.no_new_master, '{}'::float8[] AS busy_from, '{}'::float8[] AS busy_until
+            SELECT listed.computer_id, listed.host_id, array_agg(listed.revision_id) AS runs, listed.holds,
+                   listed.free_now, NULL AS no_room, listed.no_new_master, '{}'::float8[] AS busy_from,
+                   '{}'::float8[] AS busy_until
               FROM image_revision v, LATERAL (
                    SELECT sorted.*, v.id AS revision_id FROM (
-                          SELECT c.id AS computer_id, held.revision_id AS holds, c.state = 'available' AS free_now,
-                                 fit.no_new_master
+                          SELECT c.id AS computer_id, c.vm_host_id AS host_id, held.revision_id AS holds,
+                                 c.state = 'available' AS free_now, fit.no_new_master
                             FROM fit JOIN computer c ON c.id = fit.computer_id, LATERAL (
                                  SELECT CASE WHEN c.prepared AND NOT c.tainted THEN c.loaded_revision_id END
                                         AS revision_id) held
@@ -124,7 +135,7 @@ def shortlist(
                                   && int8range(sorted.computer_id, sorted.computer_id, '[]')
                               AND r.during && tstzrange(to_timestamp(%s), to_timestamp(%s)) LIMIT 1) IS NULL
                     LIMIT %s) listed
-             WHERE v.id = ANY(%s) GROUP BY listed.computer_id, listed.holds, listed.free_now,
+             WHERE v.id = ANY(%s) GROUP BY listed.computer_id, listed.host_id, listed.holds, listed.free_now,
                    listed.no_new_master
             """,
             [begin, until, each, list(revisions)],
@@ -148,7 +159,18 @@ def assign(conn: Connection, pairs: Sequence[tuple[int, int]]) -> None:
                 UPDATE reservation r SET computer_id = pair.computer, waiting_because =
                        CASE WHEN lower(r.during) > vcl.now() THEN 'it starts later' END
                   FROM unnest(%s::bigint[], %s::bigint[]) AS pair (reservation, computer)
-                 WHERE r.id = pair.reservation AND r.computer_id IS NULL AND r.released_at IS NULL)
+                 WHERE r.id = pair.reservation AND r.computer_id IS NULL AND r.released_at IS NULL
+                RETURNING r.id, r.request_id, r.computer_id),
+            moved AS (
+                INSERT INTO journal (request_id, reservation_id, computer_id, kind, said)
+                SELECT given.request_id, given.id, c.id, 'note',
+                       concat('moved from ', before.name, ' on ', left_host.name, ' to ', c.name, ' on ' || h.name)
+                  FROM given
+                  JOIN LATERAL (SELECT * FROM vm_host_refusal n WHERE n.reservation_id = given.id
+                                 ORDER BY n.refused_at DESC LIMIT 1) refusal ON true
+                  JOIN vm_host left_host ON left_host.id = refusal.vm_host_id
+                  LEFT JOIN computer before ON before.id = refusal.computer_id
+                  JOIN computer c ON c.id = given.computer_id LEFT JOIN vm_host h ON h.id = c.vm_host_id)
             SELECT commit_soon()
             """,
             [[pair[0] for pair in pairs], [pair[1] for pair in pairs]],
@@ -182,6 +204,7 @@ def refuse(conn: Connection, request_id: int, fault: Fault) -> None:
         UPDATE reservation SET released_at = CASE WHEN computer_id IS NULL THEN vcl.now() END,
                due_at = CASE WHEN computer_id IS NOT NULL THEN vcl.now() END, waiting_because = NULL
           FROM q WHERE request_id = q.id
+        RETURNING CASE WHEN claim_token IS NOT NULL THEN pg_notify('vcl_cancel', reservation.id::text) END
         """,
         [fault.kind.value, fault.said, fault.hint, request_id],
     )

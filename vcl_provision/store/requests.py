@@ -30,6 +30,7 @@ class Status:
     remote_address: str | None
     fault: str | None
     hint: str | None
+    moved: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,7 @@ class Entry:
 
 _STATUS = """
     SELECT id, "user", image, computer, state::text, since, doing, address, connect, start_time, end_time,
-           remote_address, fault, hint
+           remote_address, fault, hint, moved
       FROM request_status
 """
 

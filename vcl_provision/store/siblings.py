@@ -19,7 +19,7 @@ def report(
     Of a request that changed meanwhile nothing is reported: its claim is kept, in the state that it has now, if `keep`,
     since nobody would be woken for it. Raises LeaseLost.
     """
-    state = _locked(conn, claim)
+    state = locked(conn, claim)
     if state is not claim.state and keep:
         return replace(claim, state=state)
     _give_back(conn, claim, event if state is claim.state else None, noted)
@@ -33,7 +33,7 @@ def report(
     return None
 
 
-def _locked(conn: Connection, claim: Claim) -> RequestState:
+def locked(conn: Connection, claim: Claim) -> RequestState:
     """The request as it is now, held still; the request first, then reservations, as everywhere."""
     row = conn.execute("SELECT state FROM request WHERE id = %s FOR UPDATE", [claim.request_id]).fetchone()
     held = conn.execute(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 
 Span = tuple[float, float]
@@ -14,7 +14,8 @@ Span = tuple[float, float]
 class Wanted:
     """A reservation without a computer. `waits`: else its request is refused at once if none is free.
 
-    `soon`: it is loaded so soon that a host without room will have none by then.
+    `soon`: it is loaded so soon that a host without room will have none by then. `refused_by`: names of the hosts that
+    had no room when it was to be loaded there, by id; it does not come back to them.
     """
 
     reservation_id: int
@@ -23,6 +24,7 @@ class Wanted:
     span: Span
     waits: bool = True
     soon: bool = True
+    refused_by: Mapping[int, str] = field(default_factory=dict[int, str])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,7 @@ class Candidate:
     runs: frozenset[int]
     holds: int | None
     free_now: bool
+    host_id: int | None = None
     busy: tuple[Span, ...] = ()
     no_room: str = ""
     no_new_master: bool = False
@@ -108,14 +111,19 @@ def _none_free(
     want: Wanted, wants: Sequence[Wanted], candidates: Sequence[Candidate], taken: Taken
 ) -> Waits | RefusedOne:
     fitting = [c for c in candidates if _could(c, want)]
-    full = [c for c in candidates if want.revision_id in c.runs and c not in fitting]
-    because = _because(len(fitting), len(wants), full)
+    full = [c for c in candidates if _might(c, want) and c not in fitting]
+    because = _elsewhere(want) + _because(len(fitting), len(wants), full)
     if not want.waits:
         hint = "ask for another time, or wait for one: wait_for_computer true, which is vcl reserve without --no-wait"
         return RefusedOne(reservation_id=want.reservation_id, said=because, hint=hint)
     for candidate in fitting if len(wants) <= len(fitting) else ():
         taken[candidate.computer_id].append(want.span)
     return Waits(reservation_id=want.reservation_id, because=because)
+
+
+def _elsewhere(want: Wanted) -> str:
+    """Begins the reason of one that left full hosts: with their names."""
+    return f"{', '.join(want.refused_by.values())} had no room for it; elsewhere " if want.refused_by else ""
 
 
 def _because(fitting: int, machines: int, full: Sequence[Candidate]) -> str:
@@ -139,8 +147,13 @@ def _taken(fitting: int, machines: int) -> str:
     return f"all {fitting} computers that can run the image are taken"
 
 
+def _might(candidate: Candidate, want: Wanted) -> bool:
+    """Whether it could be loaded there if there were room."""
+    return want.revision_id in candidate.runs and candidate.host_id not in want.refused_by
+
+
 def _could(candidate: Candidate, want: Wanted) -> bool:
-    if want.revision_id not in candidate.runs:
+    if not _might(candidate, want):
         return False
     return not (candidate.no_room and want.soon) or candidate.holds == want.revision_id
 

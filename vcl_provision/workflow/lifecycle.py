@@ -24,6 +24,8 @@ class Edge:
     sentence: str
 
 
+_MOVED = "its VM host had no room; it gets a computer on another one"
+
 EDGES: tuple[Edge, ...] = (
     Edge(E.LOADED, (S.NEW,), S.RESERVED, "the machine is ready and waits for its user"),
     Edge(E.LOADED, (S.RELOAD,), S.COMPLETE, "the computer holds the image and is available"),
@@ -34,6 +36,8 @@ EDGES: tuple[Edge, ...] = (
     Edge(E.ENDED, (S.NEW, S.RELOAD, S.RESERVED, S.INUSE), S.TIMEOUT, "the reserved time is over"),
     Edge(E.DELETED, (S.NEW, S.RELOAD, S.RESERVED, S.INUSE), S.DELETED, "the user gave it back"),
     Edge(E.WITHDRAWN, (S.NEW, S.RELOAD), S.COMPLETE, "it was given back before anything had been done for it"),
+    Edge(E.MOVED, (S.NEW,), S.NEW, _MOVED),
+    Edge(E.MOVED, (S.RELOAD,), S.RELOAD, _MOVED),
     Edge(E.CLOSED, (S.TIMEOUT, S.DELETED), S.RECLAIM, "the user is locked out"),
     Edge(E.RECLAIMED, (S.RECLAIM,), S.COMPLETE, "the computer is taken back and clean"),
     Edge(E.RECLAIMED, (S.FAILED,), S.FAILED, "what had been done was undone"),

@@ -52,4 +52,14 @@ class GaveUp:
     blame_computer: bool = True
 
 
-Outcome = Done | Again | GaveUp
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """The computer's VM host has no room, and nothing lies on it: to be done on another host's computer.
+
+    If no other one will do it has failed, with the `fault` of the full one.
+    """
+
+    fault: Fault
+
+
+Outcome = Done | Again | GaveUp | Elsewhere

@@ -82,6 +82,7 @@ def _facts(told: Story) -> Table:
     facts.add_row("  state", f"{status.state} for {ago(told.now - status.since)}")
     for name, value in (
         ("doing", status.doing),
+        ("moved", status.moved),
         ("address", status.address),
         ("user at", status.remote_address),
         ("log in", status.connect),

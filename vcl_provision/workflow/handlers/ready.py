@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from vcl_provision.model.faults import NoRoom
 from vcl_provision.model.states import NodeStatus
 from vcl_provision.model.steps import Step
+from vcl_provision.workflow.outcome import Elsewhere
 from vcl_provision.workflow.work import Work
 
 
@@ -48,3 +50,9 @@ def load(work: Work) -> Work:
     work.provisioner.load(computer, work.revision, firstboot)
     work.record.say(Step.LOADIMAGECOMPLETE)
     return replace(work, computer=computer)
+
+
+def leave(work: Work, full: NoRoom) -> Elsewhere:
+    """Nothing of a load that found no room stays behind: whoever has the computer next finds it empty."""
+    work.record.undo(scope="computer")
+    return Elsewhere(fault=full.fault)
