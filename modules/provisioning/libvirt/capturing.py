@@ -31,7 +31,7 @@ from vcl_provision.drivers import (
 from .binding import libvirt, numbers
 from .machine import disks_of, mark_of
 from .making import system_first
-from .volumes import CHUNK, finished
+from .volumes import MESSAGE, finished
 
 _SCRATCH = "capture-"
 
@@ -171,6 +171,6 @@ def _download(task: Task, volume: libvirt.virStorageVol, target: Path) -> None:
     stream = volume.connect().newStream()
     volume.download(stream, 0, 0)
     with finished(stream), target.open("wb") as file:
-        while chunk := stream.recv(CHUNK):
+        while chunk := stream.recv(MESSAGE):
             task.patience.check()
             file.write(chunk)

@@ -32,7 +32,7 @@ from vcl_provision.drivers import (
 
 from .binding import libvirt, numbers
 from .connections import found, is_local
-from .volumes import CHUNK, existing_pool, finished, make_empty, pool_at, remove_file, room_for, send, space_in
+from .volumes import MESSAGE, existing_pool, finished, make_empty, pool_at, remove_file, room_for, send, space_in
 
 _LONG = 1 << 30
 """Bytes that take long enough to be told of."""
@@ -195,17 +195,17 @@ class VolumeSink(Sink):
         stream = self._connection.newStream()
         self._volume().download(stream, 0, self._sent)
         with finished(stream):
-            while chunk := stream.recv(CHUNK):
+            while chunk := stream.recv(MESSAGE):
                 yield chunk
 
     def append(self, chunk: memoryview) -> None:
-        content = self._held + chunk
-        content, self._held = content[:-1], content[-1:]
+        if self._sent + len(chunk) == self._blob.bytes:
+            chunk, self._held = chunk[:-1], bytes(chunk[-1:])
         if self._stream is None:
             self._stream = self._connection.newStream()
             self._volume().upload(self._stream, self._sent, 0)
-        send(self._stream, content)
-        self._sent += len(content)
+        send(self._stream, chunk)
+        self._sent += len(chunk)
 
     def finish(self) -> None:
         self.leave()

@@ -19,7 +19,8 @@ from .binding import libvirt, numbers
 from .connections import found, gone_is_fine
 
 DISK, SEED, SEED_DISK, FW_CFG, CONSOLE = "disk.qcow2", "seed.iso", "seed.img", "firstboot.conf", "console.log"
-CHUNK = 1 << 20
+MESSAGE = 262120
+"""Bytes that a stream takes at most (libvirt's VIR_NET_MESSAGE_LEGACY_PAYLOAD_MAX): more is copied in vain."""
 _OURS = re.compile(r"(vcl_[^_]+_.+)\.(?:disk\d*\.qcow2|seed\.(?:iso|img)|firstboot\.conf|console\.log(?:\.\d+)?)")
 # rotated logs have numbers
 _EMPTY_OVERLAY = 1 << 18
@@ -113,11 +114,11 @@ def gone_if_unfinished(pool: libvirt.virStoragePool, name: str) -> Generator[Non
         raise
 
 
-def send(stream: libvirt.virStream, content: bytes) -> None:
+def send(stream: libvirt.virStream, content: bytes | memoryview) -> None:
     """Sends all of it: a stream may take less than it is given."""
     view = memoryview(content)
     while view:
-        view = view[stream.send(bytes(view[:CHUNK])) :]
+        view = view[stream.send(bytes(view[:MESSAGE])) :]
 
 
 @contextlib.contextmanager
