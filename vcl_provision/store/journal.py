@@ -26,13 +26,16 @@ class Line:
 
 
 def write(conn: Connection, lines: Sequence[Line]) -> None:
-    """Writes all of them in one statement; what they tell of may be gone meanwhile."""
+    """Writes all of them in one statement; what they tell of may be gone meanwhile.
+
+    They go there as one text: psycopg makes arrays element by element, in Python.
+    """
     conn.execute(
         """
         WITH line AS (
-            SELECT * FROM unnest(%(at)s::timestamptz[], %(kind)s::text[], %(said)s::text[], %(request)s::bigint[],
-                                 %(reservation)s::bigint[], %(computer)s::bigint[], %(step)s::text[], %(info)s::text[],
-                                 %(fields)s::jsonb[]) WITH ORDINALITY
+            SELECT * FROM ROWS FROM (json_to_recordset(%s::json) AS (
+                       at timestamptz, kind text, said text, request bigint, reservation bigint, computer bigint,
+                       step text, info text, fields jsonb)) WITH ORDINALITY
                    AS line (at, kind, said, request_id, reservation_id, computer_id, step, info, fields, place)),
         written AS (
             INSERT INTO journal (at, kind, said, request_id, reservation_id, computer_id, fields)
@@ -42,23 +45,27 @@ def write(conn: Connection, lines: Sequence[Line]) -> None:
             SELECT at, reservation_id, computer_id, step, info FROM line WHERE step <> '' ORDER BY place)
         SELECT commit_soon()
         """,
-        {
-            "at": [line.at for line in lines],
-            "kind": [line.kind for line in lines],
-            "said": [_storable(line.said) for line in lines],
-            "request": [line.request_id for line in lines],
-            "reservation": [line.reservation_id for line in lines],
-            "computer": [line.computer_id for line in lines],
-            "step": [line.step for line in lines],
-            "info": [_storable(line.info) for line in lines],
-            "fields": [_storable(json.dumps(dict(line.fields), default=str)) for line in lines],
-        },
+        [_storable(json.dumps([_told(line) for line in lines], default=str))],
     )
 
 
+def _told(line: Line) -> Mapping[str, object]:
+    return {
+        "at": line.at.isoformat(),
+        "kind": line.kind,
+        "said": line.said,
+        "request": line.request_id,
+        "reservation": line.reservation_id,
+        "computer": line.computer_id,
+        "step": line.step,
+        "info": line.info,
+        "fields": dict(line.fields),
+    }
+
+
 def _storable(text: str) -> str:
-    """PostgreSQL takes no NUL: a guest's output may have one, in plain text or in JSON."""
-    return text.replace("\x00", "�").replace("\\u0000", "\\ufffd")
+    """PostgreSQL takes no NUL: a guest's output may have one. Of JSON."""
+    return text.replace("\\u0000", "\\ufffd")
 
 
 def prune(conn: Connection, *, journal: float, load_log: float) -> None:
