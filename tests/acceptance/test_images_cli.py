@@ -121,19 +121,25 @@ def test_a_revision_is_copied_without_a_database(
     assert "holds a password" in vcl.refuses("images", "list", "--repository", "sftp://a:b@somewhere/images")
 
 
-def test_an_image_leaves_as_a_package_and_comes_back_as_it_was(vcl: Vcl, tmp_path: Path) -> None:
+def test_an_image_leaves_as_a_package_and_comes_back_as_it_was(
+    vcl: Vcl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are named as people name them: from where they are."""
     need("qemu-img")
-    disk = tmp_path / "disk.raw"
-    disk.write_bytes(bytes(range(256)) * 4096 + bytes(3 << 20))
-    where = ["--repository", str(tmp_path / "images")]
-    vcl.run("images", "import", str(disk), "--image", "small", "--system", "debian 12", *where)
-    vcl.run("images", "export", "small-v1", str(tmp_path / "small.ova"), *where)
-    vcl.run("images", "import", str(tmp_path / "small.ova"), "--image", "back", *where)
-    back = vcl.data("images", "show", "back-v1", *where)
-    assert (back["os"]["family"], back["os"]["version"]) == ("debian", "12")
-    assert back["metadata"] == {"imported-from": "small-v1"}
-    vcl.run("images", "export", "back-v1", str(tmp_path / "back.vmdk"), *where)
-    compare = ["qemu-img", "compare", "-f", "raw", "-F", "vmdk", str(disk), str(tmp_path / "back.vmdk")]
-    assert subprocess.run(compare, check=False, capture_output=True).returncode == 0
-    assert "is there already" in vcl.refuses("images", "export", "back-v1", str(tmp_path / "back.vmdk"), *where)
-    assert "none of" in vcl.refuses("images", "export", "back-v1", str(tmp_path / "back.iso"), *where)
+    monkeypatch.chdir(tmp_path)
+    Path("disk.raw").write_bytes(bytes(range(256)) * 4096 + bytes(3 << 20))
+    where = ["--repository", "images"]
+    vcl.run("images", "import", "disk.raw", "--image", "small", "--system", "debian 12", *where)
+    for package in ("small.ova", "small.ovf"):
+        vcl.run("images", "export", "small-v1", package, *where)
+        vcl.run("images", "import", package, "--image", "back", *where)
+    for name in ("back-v1", "back-v2"):
+        back = vcl.data("images", "show", name, *where)
+        assert (back["os"]["family"], back["os"]["version"]) == ("debian", "12")
+        assert back["metadata"] == {"imported-from": "small-v1"}
+        for kind in ("vmdk", "qcow2"):
+            vcl.run("images", "export", name, f"{name}.{kind}", *where)
+            compare = ["qemu-img", "compare", "-f", "raw", "-F", kind, "disk.raw", f"{name}.{kind}"]
+            assert subprocess.run(compare, check=False, capture_output=True).returncode == 0
+    assert "is there already" in vcl.refuses("images", "export", "back-v1", "back-v1.vmdk", *where)
+    assert "none of" in vcl.refuses("images", "export", "back-v1", "back.iso", *where)

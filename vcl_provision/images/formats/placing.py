@@ -20,6 +20,7 @@ def new_files(target: Path, *, overwrite: bool) -> Generator[Path]:
     All that lies in that folder at the end is flushed and moved beside the target, the target last; on an error nothing
     is. Raises Refused if one of them is there and `overwrite` is not set, or if the folder cannot be written.
     """
+    target = target.absolute()  # whoever writes it works in another folder than we
     _check_free([target], overwrite=overwrite)
     with _said_if_full(target), _folder_beside(target) as folder:
         yield folder / target.name
