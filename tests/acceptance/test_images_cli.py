@@ -121,6 +121,20 @@ def test_a_revision_is_copied_without_a_database(
     assert "holds a password" in vcl.refuses("images", "list", "--repository", "sftp://a:b@somewhere/images")
 
 
+def test_a_repository_that_is_none_of_the_lab_s_is_looked_after_without_its_database(
+    vcl: Vcl, store: Repository, built: Path, tmp_path: Path
+) -> None:
+    vcl.run("images", "add", str(built), "--image", "web", "--system", "debian 12", "--offer")
+    there = ("--repository", str(tmp_path / "there"))
+    vcl.run("images", "copy", "web-v1", there[1])
+    assert "All is as it is said to be: 1" in vcl.says("images", "verify", *there)
+    assert f"vcl images gc {' '.join(there)}" in vcl.says("images", "delete", "web-v1", *there)
+    assert "image web, whose users get it" in vcl.refuses("images", "delete", "web-v1")
+    assert "image web" in vcl.refuses("images", "delete", "web-v1", "--repository", str(vcl.folder / "x/../sim"))
+    assert [row["name"] for row in vcl.data("images", "list")] == ["web-v1"]
+    assert store.has("web-v1")
+
+
 def test_an_image_leaves_as_a_package_and_comes_back_as_it_was(
     vcl: Vcl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

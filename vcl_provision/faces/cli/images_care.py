@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from vcl_provision.channels.patience import Patience
-from vcl_provision.faces.cli.options import JsonOption, RepositoryOption, perhaps_place, place_of
+from vcl_provision.faces.cli.options import JsonOption, RepositoryOption, perhaps_place
 from vcl_provision.faces.errors import Exit, show_failure
 from vcl_provision.faces.images.bar import bar
-from vcl_provision.faces.images.choosing import addresses_of, chosen, named
+from vcl_provision.faces.images.choosing import addresses_of, chosen, lab_of, named
 from vcl_provision.faces.images.collecting import Collection, Removed
 from vcl_provision.faces.images.comparing import Finding, compare
 from vcl_provision.faces.output import Columns, err, out, show, state
+from vcl_provision.faces.place import Place
 from vcl_provision.images.repository import Repository, verify
 from vcl_provision.images.repository import delete as delete_revision
 from vcl_provision.store import revisions
@@ -45,7 +46,7 @@ def check(
     """Read every content and compare its checksum; compare descriptors with the database. Mends nothing."""
     place = perhaps_place(ctx)
     with chosen(repository, place) as there:
-        found = [] if name else _database_beside(there, place is not None, ctx)
+        found = [] if name else _database_beside(there, lab_of(there, place))
         wanted = [named(there, name)] if name else there.revisions().good
         with bar("verifying", err) as progress:
             found += [
@@ -69,15 +70,17 @@ def delete(
     """Delete a revision that nothing needs: no other revision, no machine, no reservation."""
     place = perhaps_place(ctx)
     with chosen(repository, place) as there:
-        if place is None:
+        lab = lab_of(there, place)
+        if lab is None:
             delete_revision(there, name, needed={}, patience=Patience(60))
         else:
-            with place.session() as conn, conn.transaction():
+            with lab.session() as conn, conn.transaction():
                 if retire:
                     revisions.retire(conn, name)
                 revisions.give_up(conn, name)
                 delete_revision(there, name, needed=revisions.needed(conn), patience=Patience(60))
-    out.print(f"{name} is gone; vcl images gc makes room of what only it had.")
+        elsewhere = f" --repository {there}" if repository and lab is None else ""
+    out.print(f"{name} is gone; vcl images gc{elsewhere} makes room of what only it had.", soft_wrap=True)
 
 
 @app.command("gc", epilog="Example: vcl images gc --dry-run")
@@ -111,9 +114,9 @@ def clean(
     raise typer.Exit(Exit.REFUSED if collection.faults else Exit.DONE)
 
 
-def _database_beside(repository: Repository, there_is_one: bool, ctx: typer.Context) -> list[Finding]:
+def _database_beside(repository: Repository, lab: Place | None) -> list[Finding]:
     listing = repository.revisions()
-    if not there_is_one:
+    if lab is None:
         return [Finding(name=each.name, said=f"its descriptor {each.reason}") for each in listing.bad]
-    with place_of(ctx).session() as conn:
+    with lab.session() as conn:
         return compare(listing, revisions.catalogued(conn))

@@ -21,6 +21,21 @@ def chosen(address: str, place: Place | None) -> Generator[Repository]:
         repository.close()
 
 
+def lab_of(repository: Repository, place: Place | None) -> Place | None:
+    """The lab whose VM profiles name the repository; None if none does: then its database says nothing of it."""
+    if place is None:
+        return None
+    with place.session() as conn:
+        addresses = revisions.repositories(conn)
+    own = {_where(each) for address in addresses for each in [open_repository(address)]}
+    return place if _where(repository) in own else None
+
+
+def _where(repository: Repository) -> str:
+    folder = repository.place.local_path("")
+    return str(folder.resolve()) if folder else repository.place.url
+
+
 def named(repository: Repository, words: str) -> ImageDescriptor:
     """The revision of this name, or the best that the words fit. Raises Refused with the nearest."""
     name = words.strip()
