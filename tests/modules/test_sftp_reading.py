@@ -14,6 +14,7 @@ import pytest
 from fix_repository import sftp_address
 from fix_sshd import Sshd
 
+from vcl_provision.channels.sftp import PACKET
 from vcl_provision.channels.sftp_reading import SMALLEST, ReadAhead, largest_read
 from vcl_provision.images.repository import open_repository
 
@@ -24,18 +25,18 @@ CONTENT = os.urandom(1 << 20)
 class LetsAllIn(paramiko.ServerInterface):
     def check_auth_none(self, username: str) -> int:
         del username
-        return paramiko.AUTH_SUCCESSFUL  # type: ignore[attr-defined, no-any-return]
+        return paramiko.AUTH_SUCCESSFUL  # type: ignore[attr-defined, no-any-return]  # paramiko has no types
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
         del kind, chanid
-        return paramiko.OPEN_SUCCEEDED  # type: ignore[attr-defined, no-any-return]
+        return paramiko.OPEN_SUCCEEDED  # type: ignore[attr-defined, no-any-return]  # paramiko has no types
 
 
 class ShortHandle(paramiko.SFTPHandle):
     """A file of which no more than `SHORT` bytes are answered at a time."""
 
     def read(self, offset: int, length: int) -> Any:
-        return super().read(offset, min(length, SHORT))  # type: ignore[no-untyped-call]
+        return super().read(offset, min(length, SHORT))  # type: ignore[no-untyped-call]  # likewise
 
 
 class OneFile(paramiko.SFTPServerInterface):
@@ -45,9 +46,9 @@ class OneFile(paramiko.SFTPServerInterface):
 
     def open(self, path: str, flags: int, attr: object) -> Any:
         del path, flags, attr
-        handle: Any = ShortHandle()  # type: ignore[no-untyped-call]
+        handle: Any = ShortHandle()  # type: ignore[no-untyped-call]  # likewise
         handle.readfile = self.path.open("rb")
-        handle.stat = lambda: paramiko.SFTPAttributes.from_stat(self.path.stat())  # type: ignore[no-untyped-call]
+        handle.stat = lambda: paramiko.SFTPAttributes.from_stat(self.path.stat())  # type: ignore[no-untyped-call]  # likewise
         return handle
 
 
@@ -58,7 +59,7 @@ def session(tmp_path: Path) -> Iterator[Any]:
     OneFile.path.write_bytes(CONTENT)
     ours, theirs = socket.socketpair()
     server: Any = paramiko.Transport(theirs)
-    server.add_server_key(paramiko.ECDSAKey.generate())  # type: ignore[no-untyped-call]
+    server.add_server_key(paramiko.ECDSAKey.generate())  # type: ignore[no-untyped-call]  # likewise
     server.set_subsystem_handler("sftp", paramiko.SFTPServer, OneFile)
     server.start_server(event=threading.Event(), server=LetsAllIn())  # goes on when it hears the client
     client: Any = paramiko.Transport(ours)
@@ -99,6 +100,25 @@ def test_a_file_that_became_shorter_ends_there(session: Any) -> None:
         os.truncate(OneFile.path, 0)
         file.seek(0)
         assert file.read() == b""
+
+
+class Boasts:
+    """A server's word on how much it answers at a time."""
+
+    def __init__(self, read: int) -> None:
+        self.limits: Any = paramiko.Message()
+        for number in (1 << 40, read, 1 << 40, 0):
+            self.limits.add_int64(number)
+        self.limits.rewind()
+
+    def _request(self, *_: object) -> tuple[int, Any]:
+        return 201, self.limits
+
+
+@pytest.mark.parametrize(("said", "asked"), [(1 << 40, PACKET), (100_000, 100_000), (0, SMALLEST)])
+def test_a_server_s_word_is_taken_as_far_as_a_packet_goes(said: int, asked: int) -> None:
+    server: Any = Boasts(said)
+    assert largest_read(server) == asked
 
 
 def test_openssh_says_how_much_it_answers_at_a_time(sshd: Sshd, tmp_path: Path) -> None:

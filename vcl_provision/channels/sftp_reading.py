@@ -12,7 +12,7 @@ from typing import Any, Self, cast
 
 from paramiko.sftp import CMD_DATA, CMD_EXTENDED, CMD_READ, CMD_STATUS, SFTPError, int64
 
-from vcl_provision.channels.sftp import Sftp
+from vcl_provision.channels.sftp import PACKET, Sftp
 
 LEAST_AHEAD, MOST_AHEAD = 1 << 20, 16 << 20
 """Bytes on their way at a time. Over no line at all four times the least took a quarter longer than the least."""
@@ -22,13 +22,16 @@ SMALLEST = 32 << 10
 
 
 def largest_read(sftp: Sftp) -> int:
-    """Bytes that the server answers at a time at most. OpenSSH's extension, PROTOCOL section 4.8; 255 KiB with it."""
+    """Bytes to ask the server for at a time. OpenSSH's extension, PROTOCOL section 4.8; 255 KiB with it.
+
+    Never more than a packet holds, whatever it says: an answer lies in our memory.
+    """
     try:
         limits = cast("Any", sftp)._request(CMD_EXTENDED, "limits@openssh.com")[1]  # noqa: SLF001 - no call has it
     except OSError:
         return SMALLEST
     _packet, read = int(limits.get_int64()), int(limits.get_int64())
-    return read or SMALLEST  # 0 is for a server without a limit, which need not be tried
+    return min(read, PACKET) or SMALLEST  # 0 is for a server without a limit, which need not be tried
 
 
 class Pace:

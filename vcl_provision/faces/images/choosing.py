@@ -27,8 +27,15 @@ def lab_of(repository: Repository, place: Place | None) -> Place | None:
         return None
     with place.session() as conn:
         addresses = revisions.repositories(conn)
-    own = {_where(each) for address in addresses for each in [open_repository(address)]}
-    return place if _where(repository) in own else None
+    return place if any(_is_at(repository, address) for address in addresses) else None
+
+
+def _is_at(repository: Repository, address: str) -> bool:
+    """A profile's address that cannot be understood is that of no repository, and stops no other."""
+    try:
+        return _where(open_repository(address)) == _where(repository)
+    except Refused:
+        return False
 
 
 def _where(repository: Repository) -> str:
